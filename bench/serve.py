@@ -57,7 +57,9 @@ def measure() -> list[Figure]:
                 found = {
                     "direct": _milliseconds(direct, questions),
                     "served": _milliseconds(served, questions),
-                    "filtered": _milliseconds(lambda each: served(each, label="classification:invoice"), questions),
+                    "filtered": _milliseconds(
+                        lambda each: served(each, label="classification:invoice"), questions[:100]
+                    ),
                 }
                 started = time.perf_counter()
                 with ThreadPoolExecutor(8) as pool:

@@ -1,4 +1,4 @@
-"""Claims about the targets that ship: PostgreSQL with pgvector, on a real server, and a webhook, at a real receiver."""
+"""Claims about the targets that ship: pgvector on a real server, Qdrant, Parquet in folder and bucket, a webhook."""
 
 import hashlib
 import hmac
@@ -6,16 +6,20 @@ import importlib.util
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import STAGE, Project, project_at
 from postgres_server import POSTGRES_PASSWORD, running_postgres
 from published import FIRST
+from s3_server import bucket_credentials, s3_server  # noqa: F401  # for every test
 from signing import decide, known
 
 from ai_assets.base.errors import UserError
@@ -24,6 +28,8 @@ from ai_assets.signoff import releases
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.releases import Release
 from ai_assets.targets.pgvector import URL_VARIABLE, PgVector
+from ai_assets.targets.qdrant import Qdrant
+from ai_assets.targets.s3_parquet import S3Parquet
 from ai_assets.targets.serving import TargetState, release_of, serve
 from ai_assets.targets.webhook import Webhook
 
@@ -126,6 +132,192 @@ def served(project: Project, collection: Collection) -> list[TargetState]:
 def test_a_name_that_is_none_is_refused() -> None:
     with pytest.raises(UserError, match="'Papers; DROP' cannot begin the names of tables"):
         PgVector("Papers; DROP")
+
+
+# Qdrant, in its local mode: the same client over a folder
+
+
+def test_qdrant_shows_the_live_release_by_an_alias_and_goes_back(told: Project, tmp_path: Path) -> None:
+    stores, receipts = told.stores(), {}
+    with closing(Qdrant("papers", path=str(tmp_path))) as target:
+        assert target.read() is None
+        for number in (1, 2, 3):
+            given = release_of(stores, release(told, number))
+            receipts[number] = target.write(given)
+            assert target.write(given) == receipts[number]  # a kill may call it again
+            assert target.read() == (receipts[number - 1] if number > 1 else None)  # nobody sees it yet
+            target.point(receipts[number])
+            target.point(receipts[number])
+            assert target.read() == receipts[number]
+        for number in (2, 1):
+            target.point(receipts[number])
+            assert target.read() == receipts[number]
+            found = target.client.scroll("papers", limit=100, with_vectors=True)[0]
+            payloads = {point.payload["document_id"]: point.payload for point in found if point.payload}
+            assert {said["release"] for said in payloads.values()} == {number}
+            assert ("heron" in payloads[FIRST]["text"]) == (number == 2)
+            assert {said["kind_label"] for said in payloads.values()} <= {"invoice", "incident"}
+            vector = next(p.vector for p in found if p.payload and p.payload["document_id"] == FIRST)
+            nearest = target.client.query_points("papers", query=vector["vector"], using="vector", limit=1).points[0]
+            assert nearest.payload is not None
+            assert nearest.payload["document_id"] == FIRST
+        target.client.delete_collection(str(receipts[3]["collection"]))
+        with pytest.raises(UserError, match="Qdrant does not have the collection papers--3-"):
+            target.point(receipts[3])
+
+
+def test_qdrant_is_killed_anywhere_and_each_passage_is_there_once(told: Project, tmp_path: Path) -> None:
+    """Every request of a write and a point is the last one once."""
+    given = release_of(told.stores(), release(told, 2))
+    with closing(Qdrant("papers", path=str(tmp_path))) as target:
+        target.point(target.write(release_of(told.stores(), release(told, 1))))
+        before = target.read()
+        reached, wanted = 0, None
+        while wanted is None:
+            reached += 1
+            dying = Dying(target.client, reached)
+            target.client = dying
+            try:
+                receipt = target.write(given)
+                assert dying.inner.get_aliases().aliases[0].collection_name == str((before or {})["collection"])
+                target.point(receipt)
+                wanted = receipt
+            except Killed:
+                pass
+            target.client = dying.inner
+            assert target.read() in (before, *([wanted] if wanted else []), target.write(given))
+        assert reached > 8
+        assert target.read() == wanted
+        passages = [row["chunk_id"] for row in given.chunks()]
+        there = [point.payload["chunk_id"] for point in target.client.scroll("papers", limit=100)[0] if point.payload]
+        assert sorted(there) == sorted(passages)
+
+
+class Killed(BaseException):
+    pass
+
+
+class Dying:
+    """A client whose process ends before its n-th request."""
+
+    def __init__(self, inner: Any, requests: int) -> None:
+        self.inner, self._left = inner, requests
+
+    def __getattr__(self, name: str) -> Any:
+        self._left -= 1
+        if not self._left:
+            raise Killed
+        return getattr(self.inner, name)
+
+
+def test_what_is_not_ours_in_qdrant_is_left_alone(told: Project, tmp_path: Path) -> None:
+    given = release_of(told.stores(), release(told, 1))
+    with closing(Qdrant("papers", path=str(tmp_path))) as target:
+        target.client.create_collection("papers", vectors_config={})
+        with pytest.raises(UserError, match="'papers' in Qdrant is a collection, which this target did not make"):
+            target.write(given)
+        target.client.delete_collection("papers")
+        receipt = target.write(given)
+        place = str(receipt["collection"])
+        target.client.delete_collection(place)
+        target.client.create_collection(place, vectors_config={})
+        with pytest.raises(UserError, match=f"'{place}' in Qdrant has vectors"):
+            target.write(given)
+
+
+def test_a_qdrant_that_is_down_leaves_the_others_and_says_so(
+    told: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    down = {"use": "ai_assets.targets.qdrant:Qdrant", "options": {"name": "papers", "api_key_variable": "QDRANT_KEY"}}
+    files = {"use": "ai_assets.targets.s3_parquet:S3Parquet", "options": {"url": str(tmp_path)}}
+    collection = told.declare(stages=[dict(STAGE)], publish={"to": [down, files]})
+    monkeypatch.setenv("AI_ASSETS_QDRANT_URL", "http://127.0.0.1:9")
+    qdrant, parquet = served(told, collection)
+    assert "QDRANT_KEY is not set" in str(qdrant.error)
+    assert (parquet.serves, parquet.error) == (3, None)
+    monkeypatch.setenv("QDRANT_KEY", "hidden-key")
+    qdrant, _ = served(told, collection)
+    assert str(qdrant.error).startswith("TargetUnreached: The Qdrant of the target cannot be used: ")
+    assert "hidden-key" not in str(qdrant.error)
+
+
+# Parquet in a folder and in a bucket
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    with s3_server("papers") as url:
+        yield f"s3://papers/live?endpoint_override={url}"
+
+
+@pytest.mark.parametrize("where", ["folder", pytest.param("bucket", marks=pytest.mark.slow)])
+def test_parquet_files_show_one_release_by_one_file(
+    told: Project, tmp_path: Path, request: pytest.FixtureRequest, where: str
+) -> None:
+    url = str(tmp_path) if where == "folder" else request.getfixturevalue("bucket")
+    target, stores, receipts = S3Parquet(url), told.stores(), {}
+    place = target.place
+    assert target.read() is None
+    for number in (1, 2, 3):
+        given = release_of(stores, release(told, number))
+        receipts[number] = target.write(given)
+        assert target.write(given) == receipts[number]
+        assert target.read() == (receipts[number - 1] if number > 1 else None)
+        target.point(receipts[number])
+        assert target.read() == receipts[number]
+    files = {}
+    for number in (2, 1):
+        target.point(receipts[number])
+        live = json.loads(place.read("live.json") or b"")
+        assert (live["release"], live["digest"]) == (number, release(told, number).digest)
+        parts = live["partitions"].values()
+        found: list[Any] = []
+        for part in parts:
+            content = place.read(part["documents"]["file"]) or b""
+            assert hashlib.sha256(content).hexdigest() == part["documents"]["sha256"]
+            found += pq.read_table(pa.BufferReader(content)).to_pylist()
+        wanted = list(release_of(stores, release(told, number)).documents())
+        assert sorted(found, key=lambda row: row["document_id"]) == sorted(wanted, key=lambda row: row["document_id"])
+        files[number] = {part[table]["file"] for part in parts for table in ("documents", "chunks")}
+    assert len(files[1] & files[2]) == 2  # of the partition that did not change
+
+
+def test_files_that_are_not_ours_or_gone_are_one_sentence(told: Project, tmp_path: Path) -> None:
+    target = S3Parquet(str(tmp_path))
+    given = release_of(told.stores(), release(told, 1))
+    (tmp_path / "live.json").write_text("{}")
+    with pytest.raises(UserError, match=r"holds a live\.json of something else, which this target did not write"):
+        target.write(given)
+    (tmp_path / "live.json").unlink()
+    receipt = target.write(given)
+    target.point(receipt)
+    with pytest.raises(UserError, match="holds releases of 'notes', which this target did not write"):
+        target.write(replace(given, collection="others"))
+    next(tmp_path.glob("chunks/*.parquet")).unlink()
+    with pytest.raises(UserError, match=r"does not hold chunks/\w+\.parquet any more"):
+        target.point(receipt)
+    target.point(target.write(given))  # what is missing is written again
+
+
+def test_files_are_whole_wherever_a_write_is_killed(told: Project, tmp_path: Path) -> None:
+    target = S3Parquet(str(tmp_path))
+    target.point(target.write(release_of(told.stores(), release(told, 1))))
+    before, given = target.read(), release_of(told.stores(), release(told, 2))
+    inner, reached, wanted = target.place, 0, None
+    while wanted is None:
+        reached += 1
+        target.place = Dying(inner, reached)
+        try:
+            receipt = target.write(given)
+            target.point(receipt)
+            wanted = receipt
+        except Killed:
+            target.place = inner
+            assert target.read() == before
+            assert not list(tmp_path.rglob(".*"))
+    target.place = inner
+    assert target.read() == wanted
+    assert reached > 10
 
 
 # A webhook

@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 from ai_assets.base.errors import UserError
 from ai_assets.desk.context import Desk
 from ai_assets.desk.settings import DeskSettings
+from ai_assets.search_server import answers
 from ai_assets.search_server.app import create_search
 from ai_assets.search_server.server import serve
 from ai_assets.signoff import launch_tokens, live_index, people
@@ -59,7 +60,12 @@ def test_hits_are_of_the_live_release_with_labels(client: TestClient) -> None:
     assert (listed["name"], listed["release"], listed["documents"], listed["stages"]) == ("notes", 2, 6, ["kind"])
 
 
-def test_filters_leave_the_best_of_what_passes(client: TestClient) -> None:
+@pytest.mark.parametrize("first", [50, 1])
+def test_filters_leave_the_best_of_what_passes(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:  # fmt: skip
+    monkeypatch.setattr(answers, "_FIRST", first)  # of one, nearly all that passes is ranked by itself
+
     def ids(**filters: Any) -> list[str]:
         hits = client.get("/v1/notes/search", params={"q": "pump leak invoice hall", "k": 3, **filters}).json()["hits"]
         return [hit["document_id"] for hit in hits]
@@ -70,6 +76,10 @@ def test_filters_leave_the_best_of_what_passes(client: TestClient) -> None:
     assert 0 < len(of_kind) < len(every)
     assert ids(partition=OTHER) == [hit["document_id"] for hit in every if hit["partition"] == OTHER]
     assert ids(label="kind:nothing") == []
+    assert ids(label="kind:incident", partition="elsewhere") == []
+    scores = [hit["score"] for hit in client.get("/v1/notes/search", params={
+        "q": "pump leak invoice hall", "k": 6, "label": "kind:incident"}).json()["hits"]]  # fmt: skip
+    assert scores == sorted(scores, reverse=True)
     refused = client.get("/v1/notes/search", params={"q": "pump", "label": "colour:red"})
     assert (refused.status_code, refused.json()["error"]) == (
         400, "notes has no stage 'colour' to filter by; it has kind. Write label=STAGE:VALUE.",

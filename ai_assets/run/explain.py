@@ -4,7 +4,7 @@ import difflib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -18,6 +18,7 @@ from ai_assets.run.context import Work
 from ai_assets.run.datasets.documents import PAGES, READ_BY, SHOWN
 from ai_assets.run.errors import EmbeddingUnknown
 from ai_assets.run.places import places_or_why, rows_of
+from ai_assets.run.release_columns import places_of_hits
 from ai_assets.run.reranking import reranked
 from ai_assets.run.reranking_models import SEARCH
 from ai_assets.signoff import releases, requests, served
@@ -32,6 +33,9 @@ from ai_assets.storage.index import IndexUnavailable, SearchIndex
 from ai_assets.storage.lake import parquet_columns, read_batches, read_rows
 from ai_assets.storage.ranking import Hit
 from ai_assets.storage.stores import Stores
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _Answer = TypeVar("_Answer")
 
@@ -106,22 +110,8 @@ def _found(
 
 def placed(stores: Stores, release: Release, hits: Sequence[Hit]) -> list[Hit]:
     """With the page and the headings of each passage, where the release was frozen with them."""
-    places: dict[str, dict[str, Any]] = {}
-    for partition in {hit.partition for hit in hits}:
-        _, path = snapshot_paths(stores.lake, release.collection, partition, release.parts[partition])
-        if {"page", "headings"} <= set(parquet_columns(path)):
-            wanted = {hit.chunk_id for hit in hits if hit.partition == partition}
-            for batch in read_batches(path, ["chunk_id", "page", "headings"]):
-                places |= {row.pop("chunk_id"): row for row in _with_ids(batch, wanted)}
-    return [replace(hit, **places.get(hit.chunk_id, {})) for hit in hits]
-
-
-def _with_ids(batch: Any, wanted: set[str]) -> list[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    found: list[dict[str, Any]] = batch.filter(pc.is_in(batch["chunk_id"], pa.array(wanted, pa.string()))).to_pylist()
-    return found
+    places = places_of_hits(stores, release, hits)
+    return [replace(hit, **place) for hit, place in zip(hits, places, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,22 +123,32 @@ class ReleaseHits:
     """For the same reason."""
 
 
-def search_release(collection: Collection, stores: Stores, release: Release, text: str, k: int) -> ReleaseHits:
+def search_release(
+    collection: Collection, stores: Stores, release: Release, text: str, k: int, among: "pa.Array | None" = None
+) -> ReleaseHits:
     """The best documents of any release whose index is kept, at no cost: by words alone where a question costs a call.
 
-    Raises `IndexLost` or `IndexAltered` where its index is not there any more as it was published.
+    `among`: only these documents, in the order in which all are ranked without a reranker. Raises `IndexLost` or
+    `IndexAltered` where its index is not there any more as it was published.
     """
     index, made_by = served.require_index(stores, release), release.embeddings.get(FIRST)
     if not text.strip() or made_by is None:
         return ReleaseHits(hits=[], by_words=False)
     if made_by.version is None:
-        hits = index.search(release.index_version, None, text, k, mode="text", of=made_by.of)
+        if among is not None:
+            hits = index.search_among(release.index_version, None, text, k, among, of=made_by.of)
+        else:
+            hits = index.search(release.index_version, None, text, k, mode="text", of=made_by.of)
         return ReleaseHits(hits=hits, by_words=True)
     reranker = release.searched_by.reranker
     calls = reranker is not None and reranker.backend == "route"
     with Work(collection, stores, run_id="") as work:
         vector = work.embedder(SEARCH, "", made_by).embed_queries([text])[0]
-        hits = _found(work, index, release, (text, vector), k, FIRST, reranks=not calls)
+        if among is not None:
+            rules, version = release.searched_by.rules(FIRST), release.index_version
+            hits = index.search_among(version, vector, text, k, among, of=made_by.of, rules=rules)
+        else:
+            hits = _found(work, index, release, (text, vector), k, FIRST, reranks=not calls)
     return ReleaseHits(hits=hits, by_words=False, reranker_left_out=calls)
 
 

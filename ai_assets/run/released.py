@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from ai_assets.collection.loading import Collection
 from ai_assets.run.frozen_lines import light_rows, stages_in
+from ai_assets.run.release_columns import partition_of
 from ai_assets.signoff import releases
 from ai_assets.signoff.errors import DocumentUnknown, ReleaseFilesRemoved
 from ai_assets.signoff.forgotten import STATUS as FORGOTTEN
@@ -176,12 +177,11 @@ def document_of(
     stores: Stores, collection: Collection, release: Release, document_id: str, partition: str = ""
 ) -> tuple[ReleasedLine, Mapping[str, Any]]:
     """A document with its whole row. Without a partition all of them are looked through."""
-    parts = [partition] if partition in release.parts else sorted(release.parts)
-    for name in parts:
-        for line in lines_of(stores, collection, release, name):
-            if line.document_id == document_id:
-                path, _ = snapshot_paths(stores.lake, release.collection, name, release.parts[name])
-                return line, read_parquet_row(path, line.place)
+    name = partition if partition in release.parts else partition_of(stores, collection, release, document_id)
+    for line in lines_of(stores, collection, release, name) if name is not None else ():
+        if line.document_id == document_id:
+            path, _ = snapshot_paths(stores.lake, release.collection, line.partition, release.parts[line.partition])
+            return line, read_parquet_row(path, line.place)
     raise DocumentUnknown(release.collection, document_id, f" in release {release.number}.")
 
 

@@ -1,6 +1,7 @@
 """What is asked of the live release, and what the answer says of each document: the same over HTTP and over MCP."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 from pydantic import BaseModel, Field
@@ -8,8 +9,7 @@ from pydantic import BaseModel, Field
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import collection_seen
 from ai_assets.desk.context import Desk
-from ai_assets.run import explain, released
-from ai_assets.run.released import ReleasedLine
+from ai_assets.run import explain, release_columns, released
 from ai_assets.search_server.errors import FilterUnknown
 from ai_assets.signoff import releases, served
 from ai_assets.signoff.candidate import HIDDEN
@@ -19,8 +19,8 @@ from ai_assets.signoff.releases import Release
 from ai_assets.storage.ranking import Hit
 
 MOST = 100
-_WIDER = 8
-"""Where a filter leaves too few, so many times as many are looked at."""
+_FIRST = 50
+"""So many of the best are held against a filter before those that pass it are ranked by themselves."""
 
 
 class SearchHit(BaseModel):
@@ -33,6 +33,7 @@ class SearchHit(BaseModel):
     page: int | None = None
     headings: str | None = None
     labels: dict[str, str | None] = Field(description="By stage, what it says of the document, in short.")
+    signed_by: list[str] = Field(description="Who approved it.")
 
 
 class SearchAnswer(BaseModel):
@@ -100,41 +101,51 @@ def _answer(desk: Desk, collection: Collection, live: Release, question: SearchR
         known = released.stages_of(desk.stores, collection, live)
         if unknown := [stage for stage in question.labels if stage not in known]:
             raise FilterUnknown(collection.name, unknown[0], known)
-    lines: dict[str, Mapping[str, ReleasedLine]] = {}
-
-    def line_of(hit: Hit) -> ReleasedLine | None:
-        if hit.partition not in lines:
-            there = released.lines_of(desk.stores, collection, live, hit.partition)
-            lines[hit.partition] = {line.document_id: line for line in there}
-        return lines[hit.partition].get(hit.document_id)
-
-    def passes(hit: Hit) -> bool:
-        if question.partitions and hit.partition not in question.partitions:
-            return False
-        if not question.labels:
-            return True
-        line = line_of(hit)
-        return line is not None and all(line.headlines.get(name) == value for name, value in question.labels.items())
-
-    width = question.k
-    while True:
-        found = explain.search_release(collection, desk.stores, live, question.text, width)
-        hits = [hit for hit in found.hits if passes(hit)][: question.k]
-        if len(hits) == question.k or len(found.hits) < width or width >= live.documents:
-            break
-        width = min(width * _WIDER, live.documents)
-    hits = list(explain.placed(desk.stores, live, hits))
+    hits, by_words = _filtered(desk, collection, live, question)
+    hits = explain.placed(desk.stores, live, hits)
+    labels = release_columns.labels_of_hits(desk.stores, collection, live, hits)
     return SearchAnswer(
         collection=collection.name,
         release=live.number,
         digest=live.digest,
-        by_words=found.by_words,
-        hits=[_hit(hit, line_of(hit)) for hit in hits],
+        by_words=by_words,
+        hits=[
+            SearchHit(**vars(hit), labels=dict(said), signed_by=list(live.parts[hit.partition].approved_by))
+            for hit, said in zip(hits, labels, strict=True)
+        ],
     )
 
 
-def _hit(hit: Hit, line: ReleasedLine | None) -> SearchHit:
-    return SearchHit(**vars(hit), labels=dict(line.headlines) if line is not None else {})
+def _filtered(
+    desk: Desk, collection: Collection, live: Release, question: SearchRequest
+) -> tuple[list[Hit], bool]:  # fmt: skip
+    """The best that pass, and whether words alone decided.
+
+    First those among the best of all, in their order; where they are too few, the others that pass follow in theirs.
+    """
+    labels, partitions, stores = question.labels, question.partitions, desk.stores
+    filters = bool(labels or partitions)
+    found = explain.search_release(
+        collection, stores, live, question.text, max(_FIRST, question.k) if filters else question.k
+    )
+    if not filters:
+        return list(found.hits), found.by_words
+    hits = [hit for hit in found.hits if not partitions or hit.partition in partitions]
+    said = release_columns.labels_of_hits(stores, collection, live, hits) if labels else [{}] * len(hits)
+    passing = [hit for hit, each in zip(hits, said, strict=True) if labels.items() <= each.items()]
+    if len(passing) < question.k and found.hits:
+        among = release_columns.documents_with(stores, collection, live, labels, partitions)
+        more = explain.search_release(collection, stores, live, question.text, question.k + len(passing), among).hits
+        passing = _behind(passing, more)
+    return passing[: question.k], found.by_words
+
+
+def _behind(first: Sequence[Hit], more: Sequence[Hit]) -> list[Hit]:
+    """Those of `more` that are not there yet, after the others, with scores that say so."""
+    names = {hit.document_id for hit in first}
+    rest = [hit for hit in more if hit.document_id not in names]
+    above = max(0.0, rest[0].score - first[-1].score) if first and rest else 0.0
+    return [*first, *(replace(hit, score=hit.score - above) for hit in rest)]
 
 
 def document(desk: Desk, person: Person, name: str, document_id: str) -> LiveDocument:

@@ -4,6 +4,7 @@ The tables only mirror the audit chain: a release is read only where its row is 
 the live release only where the pointer names what the chain last made live.
 """
 
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -26,6 +27,9 @@ from ai_assets.storage.state import StateStore, now, upsert
 
 LIVE_ACTIONS: tuple[audit.Action, ...] = ("published", "rolled back")
 """What moves the live pointer."""
+_COLUMNS = (
+    "collection", "number", "digest", "index_name", "index_version", "manifest", "created_at", "created_by",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,19 +244,27 @@ def require_live(connection: sa.Connection, collection: str) -> Release:
 
 
 def _release(row: Mapping[str, Any] | sa.RowMapping) -> Release:
-    manifest: dict[str, Any] = json.loads(row["manifest"])
+    return _read(*(row[name] for name in _COLUMNS))
+
+
+@functools.lru_cache(maxsize=16)
+def _read(
+    collection: str, number: int, digest: str, index_name: str, index_version: int, stored: str, at: str, by: str
+) -> Release:  # fmt: skip
+    """The row of the live release is read for each question, and has a part for each partition."""
+    manifest: dict[str, Any] = json.loads(stored)
     parts, sealed, promised = manifest["parts"], manifest.get("index"), manifest.get("contract")
     return Release(
-        collection=row["collection"],
-        number=row["number"],
-        digest=row["digest"],
-        index_name=row["index_name"],
-        index_version=row["index_version"],
+        collection=collection,
+        number=number,
+        digest=digest,
+        index_name=index_name,
+        index_version=index_version,
         index_branch=manifest.get("branch"),
         index_seal=None if sealed is None else {name: SealedFile(*file) for name, file in sealed.items()},
         parts={name: _part(part) for name, part in parts.items()},
-        created_at=row["created_at"],
-        created_by=row["created_by"],
+        created_at=at,
+        created_by=by,
         contract=None if promised is None else ReleasedContract.from_data(promised),
     )
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ai_assets.base.errors import AiAssetsError
 from ai_assets.storage import batch_search, index_reader, index_seal
+from ai_assets.storage.filtered_search import FilteredQuestion, best_among
 from ai_assets.storage.index_place import FolderPlace, IndexPlace, TableFiles
 from ai_assets.storage.index_reader import IndexReader
 from ai_assets.storage.index_table import IndexTable, in_one_sentence
@@ -85,6 +87,30 @@ class Found:
     """For each, best first."""
     asked: int
     """How many LanceDB was asked, because scores computed beside it did not decide them."""
+
+
+class _KeptReaders:
+    """Of the versions on a disk that were asked last."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._guard = most, threading.Lock()
+        self._kept: OrderedDict[Hashable, IndexReader] = OrderedDict()
+
+    def get(self, key: Hashable) -> IndexReader | None:
+        with self._guard:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def put(self, key: Hashable, reader: IndexReader) -> None:
+        with self._guard:
+            self._kept[key] = reader
+            if len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+
+
+_KEPT = _KeptReaders(_READERS)
+"""Of this process."""
 
 
 class SearchIndex:
@@ -289,6 +315,32 @@ class SearchIndex:
             return (by_vector or by_text)[:k]
         return combined(by_vector, by_text, text, rules)[:k]
 
+    def search_among(
+        self,
+        version: int,
+        vector: np.ndarray | Sequence[float] | None,
+        text: str,
+        k: int,
+        documents: pa.Array,
+        *,
+        column: str = VECTOR,
+        of: Sequence[str] = (),
+        rules: SearchRules = FIRST_RULES,
+    ) -> list[Hit]:
+        """The `k` best of these documents, in the order that a search for all documents has them in.
+
+        Every vector is compared, also where `search` asks an approximate index. Without a vector as `mode="text"`.
+        """
+        reader = self._at(version)
+        if k < 1 or reader.rows == 0 or not text.strip() or not len(documents):
+            return []
+        query = None if vector is None else self._query_vector(vector, column)
+        asked = FilteredQuestion(
+            vector=query, text=text[:_QUERY_CHARACTERS], whole_text=text, column=column, of=of, rules=rules
+        )
+        with self._lance("searching"):
+            return best_among(reader.table, reader.rows, asked, documents, k)
+
     def search_many(
         self,
         version: int,
@@ -405,14 +457,31 @@ class SearchIndex:
     def _at(self, version: int) -> IndexReader:
         with self._guard, self._lance(f"reading version {version}"):
             if version not in self._readers:
-                table = self.table.at(version)
-                if table is None:
-                    raise IndexVersionMissing(self._name, version)
-                self._readers[version] = IndexReader(table=table, rows=table.count_rows())
+                self._readers[version] = self._opened(version)
                 if len(self._readers) > _READERS:
                     self._readers.popitem(last=False)
             self._readers.move_to_end(version)
             return self._readers[version]
+
+    def _opened(self, version: int) -> IndexReader:
+        """The reader that this process has, where the version is the very same one, complete still: it knows its
+        indexes, which take longer to open than a question takes."""
+        manifest = (
+            self._files(fresh=False).facts(index_seal.manifest_name(version)) if self.place.options is None else None
+        )
+        key = (os.getpid(), self.place.uri, self._name, self.table.branch, version, manifest)
+        if manifest is not None and (kept := _KEPT.get(key)) is not None and self._is_complete(version):
+            return kept
+        if (table := self.table.at(version)) is None:
+            raise IndexVersionMissing(self._name, version)
+        found = IndexReader(table=table, rows=table.count_rows())
+        if manifest is not None:
+            _KEPT.put(key, found)
+        return found
+
+    def _is_complete(self, version: int) -> bool:
+        """As this object saw it, or as it is."""
+        return version in self._seen or self.table.is_complete(version)
 
     def _forget_readers(self) -> None:
         with self._guard:

@@ -37,7 +37,7 @@ def first_difference(files: TableFiles, version: int, sealed: Seal) -> str | Non
     A file that is gone is no difference: LanceDB cannot read the version then, and says so. The version's own manifest
     must be there, since it is what names the others.
     """
-    manifest = _manifest(version)
+    manifest = manifest_name(version)
     if manifest not in sealed:
         return f"its seal has no {manifest}"
     if not files.holds(manifest):
@@ -69,7 +69,7 @@ def _beside(files: TableFiles, version: int, sealed: Seal) -> Iterator[str]:
 
 
 def _needed(files: TableFiles, version: int) -> Iterator[str]:
-    manifest = _manifest(version)
+    manifest = manifest_name(version)
     named = files.read(manifest)
     yield manifest
     for name in sorted(files.names()):
@@ -102,5 +102,5 @@ def _varint(number: int) -> bytes:
     return bytes([*found, number])
 
 
-def _manifest(version: int) -> str:
+def manifest_name(version: int) -> str:
     return f"{VERSIONS}/{LARGEST - version}.manifest"

@@ -3,9 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ai_assets.storage.digest import Json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Receipt: TypeAlias = Mapping[str, Json]
 """What a target says of a release that it has: enough to find it again. Kept in the state store as JSON."""
@@ -27,6 +30,7 @@ class TargetRelease:
     further: Mapping[str, int] = field(default_factory=dict)
     """Where a collection has several embeddings: columns of `chunks` with further vectors, and how long they are."""
     reading: Callable[[str, str], Iterator[Row]]
+    reading_batches: "Callable[[str, str], pa.RecordBatchReader]"
 
     def documents(self, partitions: Sequence[str] | None = None) -> Iterator[Row]:
         """With what each stage made of them, in order of partition and document."""
@@ -37,6 +41,10 @@ class TargetRelease:
         """Passages with their vectors."""
         for partition in self._chosen(partitions):
             yield from self.reading("chunks", partition)
+
+    def batches(self, table: str, partition: str) -> "pa.RecordBatchReader":
+        """The rows of `documents` or `chunks` of one partition with their types, a row group in memory at a time."""
+        return self.reading_batches(table, partition)
 
     def _chosen(self, partitions: Sequence[str] | None) -> Sequence[str]:
         return sorted(self.partitions if partitions is None else partitions)

@@ -37,3 +37,29 @@ class ReleaseNotWritten(UserError):
 class WebhookRefused(UserError):
     def __init__(self, url: str, found: str) -> None:
         super().__init__(f"{url} did not take the release: {found}.")
+
+
+class NameTakenInQdrant(UserError):
+    def __init__(self, name: str, found: str) -> None:
+        super().__init__(f"'{name}' in Qdrant {found}, which this target did not make: give the target another 'name'.")
+
+
+class ReleaseNotInQdrant(UserError):
+    def __init__(self, place: str) -> None:
+        super().__init__(
+            f"Qdrant does not have the collection {place} any more as it was written. Give the target another 'name'; "
+            "it is written anew then."
+        )
+
+
+class FilesOfAnother(UserError):
+    def __init__(self, where: str, found: str) -> None:
+        super().__init__(f"{where} holds {found}, which this target did not write: give it a place of its own.")
+
+
+class ReleaseFilesNotThere(UserError):
+    def __init__(self, where: str, name: str) -> None:
+        super().__init__(
+            f"{where} does not hold {name} any more, though it was written there. Give the target another place; it is "
+            "written anew then."
+        )

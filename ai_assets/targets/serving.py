@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -22,11 +22,14 @@ from ai_assets.signoff.candidate import HIDDEN
 from ai_assets.signoff.frozen_candidate import snapshot_paths
 from ai_assets.signoff.releases import Release
 from ai_assets.storage.digest import canonical_json
-from ai_assets.storage.lake import read_rows
+from ai_assets.storage.lake import parquet_schema, read_batches, read_rows
 from ai_assets.storage.leases import Lease, hold
 from ai_assets.storage.state import now, upsert
 from ai_assets.storage.stores import Stores
 from ai_assets.targets.base import Receipt, Row, Target, TargetRelease
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 60.0, 3600.0
 """Between tries of a target that fails: doubled each time."""
@@ -147,6 +150,21 @@ def release_of(stores: Stores, release: Release) -> TargetRelease:
         for row in read_rows(documents if of == "documents" else chunks):
             yield {"partition": partition, **{name: value for name, value in row.items() if name not in HIDDEN}}
 
+    def reading_batches(of: str, partition: str) -> "pa.RecordBatchReader":
+        import pyarrow as pa
+
+        documents, chunks = snapshot_paths(stores.lake, release.collection, partition, release.parts[partition])
+        path = documents if of == "documents" else chunks
+        own = [each for each in parquet_schema(path) if each.name not in HIDDEN]
+        schema, names = pa.schema([pa.field("partition", pa.string()), *own]), [each.name for each in own]
+
+        def batches() -> "Iterator[pa.RecordBatch]":
+            for batch in read_batches(path, names):
+                named = pa.array([partition] * batch.num_rows, pa.string())
+                yield pa.RecordBatch.from_arrays([named, *(batch[name] for name in names)], schema=schema)
+
+        return pa.RecordBatchReader.from_batches(schema, batches())
+
     return TargetRelease(
         collection=release.collection,
         number=release.number,
@@ -155,6 +173,7 @@ def release_of(stores: Stores, release: Release) -> TargetRelease:
         dimensions=release.embeddings[FIRST].dimensions if release.embeddings else None,
         further=further_columns(release.embeddings),
         reading=reading,
+        reading_batches=reading_batches,
     )
 
 

@@ -1,0 +1,70 @@
+"""Claims about a search among some documents: it is the whole ranking with the others left out."""
+
+import random
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ai_assets.storage import filtered_search
+from ai_assets.storage.index import SearchIndex
+from ai_assets.storage.search_rules import SearchRules
+
+DIMENSIONS, DOCUMENTS = 8, 120
+WORDS = "pump valve invoice claim letter refund parcel driver server token outage damage".split()
+RULES = [SearchRules(), SearchRules(version="2", vector_weight=0.7)]
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> tuple[SearchIndex, int]:
+    """Documents of one to four passages, some with the same text, some without a vector, in pairs by their names."""
+    drawn = random.Random(3)
+    names, texts, vectors = [], [], []
+    for number in range(DOCUMENTS):
+        name = f"{WORDS[number % 12]}-{number // 24}{'-manual' if number % 24 >= 12 else ''}.md"
+        for _ in range(drawn.randint(1, 4)):
+            names.append(name)
+            texts.append(" ".join(drawn.choices(WORDS, k=drawn.randint(1, 9))))
+            seed = np.random.default_rng(drawn.randrange(40)).standard_normal(DIMENSIONS).astype(np.float32)
+            vectors.append(None if number % 17 == 0 else (seed / np.linalg.norm(seed)).tolist())
+    table = pa.table(
+        {
+            "chunk_id": [f"{name}#{place}" for place, name in enumerate(names)],
+            "document_id": names,
+            "partition": ["p"] * len(names),
+            "title": [name.partition("-")[0] for name in names],
+            "text": texts,
+            "vector": pa.array(vectors, pa.list_(pa.float32(), DIMENSIONS)),
+        }
+    )
+    index = SearchIndex(tmp_path_factory.mktemp("filtered"), "chunks", DIMENSIONS)
+    return index, index.replace({"p": table}, base_version=None)
+
+
+@pytest.mark.parametrize("named", [0, 1_000])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    words=st.lists(st.sampled_from([*WORDS, "manual", "nothing", "the"]), min_size=1, max_size=5),
+    chosen=st.sets(st.integers(0, DOCUMENTS - 1), min_size=1),
+    k=st.integers(1, DOCUMENTS),
+    seed=st.integers(0, 30),
+    rules=st.sampled_from(RULES),
+    by_words=st.booleans(),
+)
+def test_it_is_the_whole_ranking_without_the_others(
+    shelf: tuple[SearchIndex, int], monkeypatch: pytest.MonkeyPatch, named: int, words: list[str], chosen: set[int],
+    k: int, seed: int, rules: SearchRules, by_words: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(filtered_search, "NAMED_IN_QUERY", named)
+    monkeypatch.setattr(filtered_search, "_READ_AT_ONCE", 3)
+    index, version = shelf
+    query = np.random.default_rng(seed).standard_normal(DIMENSIONS).astype(np.float32)
+    vector = None if by_words else query / np.linalg.norm(query)
+    text = " ".join(words)
+    whole = index.search(version, vector, text, 10 * DOCUMENTS, "text" if by_words else "hybrid", rules=rules)
+    every = sorted({hit.document_id for hit in index.search(version, query, "the", 10 * DOCUMENTS)})
+    names = [every[number % len(every)] for number in chosen]
+    found = index.search_among(version, vector, text, k, pa.array(names, pa.string()), rules=rules)
+    assert found == [hit for hit in whole if hit.document_id in names][:k]
