@@ -32,6 +32,7 @@ from ai_assets.orchestration.op_settings import op_settings, tried_once
 from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG, priority_of, workers_of
 from ai_assets.orchestration.specs import asset_spec, check_specs
 from ai_assets.run.errors import PartitionsFailed
+from ai_assets.telemetry.endpoints import is_configured
 
 if TYPE_CHECKING:
     from ai_assets.run.context import Outcome, Work
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ai_assets.run.total import Counted
     from ai_assets.signoff.launches import Launch
     from ai_assets.storage.stores import Stores
+    from ai_assets.telemetry.opening import RunTelemetry
 
 TOTAL_TAG = "ai_assets/total"
 """Of a run: what came of it, in words."""
@@ -98,7 +100,8 @@ def computed(
         stores = Stores.of_run(Home.from_environment())
         with (
             _total_told(context, stores, collection, part) as counted,
-            heard(context, stores.home, counted) as sinks,
+            traced(context, collection) as (telemetry, spans),
+            heard(context, stores.home, counted, *spans) as sinks,
             in_flight_told(context, stores.state) if collection.asks_models else nullcontext(),
             Work(
                 collection,
@@ -111,6 +114,8 @@ def computed(
                 workers=workers_of(context.run.tags),
                 patient=context.run.tags.get(PATIENT_TAG) == PATIENT,
                 halvings=_halvings(stores, collection, part),
+                call_listener=telemetry.calls if telemetry is not None else None,
+                trace=telemetry.root if telemetry is not None else None,
             ) as work,
         ):
             corrected = {key for key in context.partition_keys if work.corrections.concern(key)}
@@ -191,6 +196,33 @@ def heard(context: dg.AssetExecutionContext, home: Home, *also: "Sink") -> "Iter
         yield sinks
     finally:
         sinks.close_only(own)
+
+
+@contextmanager
+def traced(
+    context: dg.AssetExecutionContext, collection: Collection
+) -> "Iterator[tuple[RunTelemetry | None, Sequence[Sink]]]":
+    """Spans of the run and its calls, where a collector is configured: nothing is imported where none is."""
+    if not is_configured():
+        yield None, ()
+        return
+    from ai_assets.telemetry.opening import of_run
+
+    run = context.run
+    telemetry = of_run(
+        run_id=run.run_id,
+        tenant=collection.settings.tenant,
+        tags=run.tags,
+        report=lambda line: context.log.warning(printable(line)),
+        repeats=run.parent_run_id or "",
+    )
+    if telemetry is None:
+        yield None, ()
+        return
+    try:
+        yield telemetry, (telemetry.sink,)
+    finally:
+        telemetry.sink.close()
 
 
 @contextmanager
