@@ -11,6 +11,7 @@ from ai_assets.doctor import (
     disk,
     endpoints,
     home,
+    outside_listeners,
     programs,
     secret_files,
     versions,
@@ -30,5 +31,6 @@ CHECKS = (
     HealthCheck(name="endpoints", title="endpoints", look=endpoints.look),
     HealthCheck(name="budgets", title="budgets", look=budgets.look),
     HealthCheck(name="cluster", title="cluster", look=cluster.look),
+    HealthCheck(name="listeners", title="telemetry and lineage", look=outside_listeners.look),
     HealthCheck(name="programs", title="packages and programs", look=programs.look),
 )

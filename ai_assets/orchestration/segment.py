@@ -18,6 +18,7 @@ from ai_assets.base.home import Home
 from ai_assets.base.printable import printable
 from ai_assets.base.structured_log import log_fields
 from ai_assets.collection.loading import Collection
+from ai_assets.lineage.configured import is_configured as lineage_configured
 from ai_assets.orchestration.errors import ChecksAlone
 from ai_assets.orchestration.events import (
     batch_observation,
@@ -101,7 +102,8 @@ def computed(
         with (
             _total_told(context, stores, collection, part) as counted,
             traced(context, collection) as (telemetry, spans),
-            heard(context, stores.home, counted, *spans) as sinks,
+            lineage(context, stores, collection) as lineages,
+            heard(context, stores.home, counted, *spans, *lineages) as sinks,
             in_flight_told(context, stores.state) if collection.asks_models else nullcontext(),
             Work(
                 collection,
@@ -223,6 +225,23 @@ def traced(
         yield telemetry, (telemetry.sink,)
     finally:
         telemetry.sink.close()
+
+
+@contextmanager
+def lineage(context: dg.AssetExecutionContext, stores: "Stores", collection: Collection) -> "Iterator[Sequence[Sink]]":
+    """Of what the run makes, where OpenLineage is configured: nothing is imported where it is not."""
+    if not lineage_configured(stores.home):
+        yield ()
+        return
+    from ai_assets.lineage.opening import of_run
+
+    descriptions = {asset: str(asset_spec(collection, asset).description or "") for asset in collection.asset_names}
+    sink = of_run(collection, stores.lake, stores.home, descriptions, lambda line: context.log.warning(printable(line)))
+    try:
+        yield () if sink is None else (sink,)
+    finally:
+        if sink is not None:
+            sink.close()
 
 
 @contextmanager

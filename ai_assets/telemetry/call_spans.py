@@ -1,6 +1,7 @@
 """Calls and their attempts as spans and metrics: the listener of the engine.
 
-It only takes notes: a record in a queue and numbers in a table for each attempt. Texts that share a request are one call.
+It only takes notes: a record in a queue and numbers in a table for each attempt. Texts that share a request are one
+call.
 """
 
 import functools
@@ -74,7 +75,7 @@ def never_raises(otherwise: _T) -> "Callable[[Callable[_P, _T]], Callable[_P, _T
         def safely(*args: _P.args, **kwargs: _P.kwargs) -> _T:
             try:
                 return method(*args, **kwargs)
-            except Exception:
+            except Exception:  # noqa: BLE001  # whatever it is, the call goes on
                 _log.warning("telemetry missed a step of a call", exc_info=True)
                 return otherwise
 
@@ -120,7 +121,7 @@ class CallSpans(CallListener):
         self, sent: Sequence[tuple[CallState, Intent]], outcomes: Sequence[Reply | Fault], ends: Sequence[AttemptEnd]
     ) -> None:
         (call, opened), outcome = sent[0], outcomes[0]
-        note, caller, request = call.noted, call.claim.caller, call.request
+        note, request = call.noted, call.request
         if not isinstance(note, _Call):
             return
         ended_ns = time.time_ns()
@@ -209,7 +210,7 @@ class CallSpans(CallListener):
         if error is not None:
             found["error.type"] = error
         if self._settings.content and first.asked.document:
-            found["ai_assets.document"] = first.asked.document
+            found["ai_assets.document"] = masked(first.asked.document)
         self._span(
             f"call {caller.asset or 'model'}", note.span_id, self._parent(caller), note.began_ns, time.time_ns(), found,
             error, shared,

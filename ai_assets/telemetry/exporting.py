@@ -224,7 +224,9 @@ def _metric(
         ]
         data = sdk_metrics.Histogram(points, temporality)
     else:
-        sums = [sdk_metrics.NumberDataPoint(dict(labels), since_ns, now_ns, each.total) for labels, each in found.items()]
+        sums = [
+            sdk_metrics.NumberDataPoint(dict(labels), since_ns, now_ns, each.total) for labels, each in found.items()
+        ]
         data = sdk_metrics.Sum(sums, temporality, is_monotonic=True)
     return sdk_metrics.Metric(instrument.name, instrument.description, instrument.unit, data)
 

@@ -108,9 +108,7 @@ class RunSpans(Sink):
             if number > 0:
                 self._sums.add(conventions.DOCUMENTS, number, (*labels, ("ai_assets.documents.outcome", outcome)))
 
-    def _postponed(
-        self, event: RunEvent, partition: str, asset: str, waits_for: str, counts: dict[str, Value]
-    ) -> None:
+    def _postponed(self, event: RunEvent, partition: str, asset: str, waits_for: str, counts: dict[str, Value]) -> None:
         """It has not failed: a later run goes on."""
         began_ns = self._open.pop((partition, asset), None)
         if began_ns is None:

@@ -65,7 +65,9 @@ def _problem() -> str | None:
     for name in (*PROTOCOLS.values(), PROTOCOL):
         found = variable(name)
         if found and found != SPOKEN:
-            return f"{name} is '{found}', and only {SPOKEN} is spoken here. Set it so, with the collector's port for HTTP"
+            return (
+                f"{name} is '{found}', and only {SPOKEN} is spoken here. Set it so, with the collector's port for HTTP"
+            )
     return None
 
 
