@@ -13,7 +13,7 @@ from typing import Any
 import openlineage.client.generated as generated
 import pytest
 from collector import collecting
-from conftest import STAGE, Project
+from conftest import STAGE, Project, project_at
 from dagster_openlineage.adapter import OpenLineageAdapter
 from dagster_openlineage.emitter import OpenLineageEmitter
 from dagster_openlineage.storage import OpenLineageEventLogStorage
@@ -31,7 +31,10 @@ Event = dict[str, Any]
 @pytest.fixture
 def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that OpenLineage's own file transport appends to."""
-    file = tmp_path / "events.jsonl"
+    return appended_to(tmp_path / "events.jsonl", monkeypatch)
+
+
+def appended_to(file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OPENLINEAGE__TRANSPORT__TYPE", "file")
     monkeypatch.setenv("OPENLINEAGE__TRANSPORT__LOG_FILE_PATH", str(file))
     monkeypatch.setenv("OPENLINEAGE__TRANSPORT__APPEND", "true")
@@ -94,12 +97,17 @@ def completed(events: list[Event], job: str) -> Event:
     return found
 
 
-@pytest.fixture
-def told(project: Project, written: Path) -> tuple[Project, list[Event], str]:
-    project.documents(2, days=1)
-    run_id, warned = ran(project, project.declare(stages=[STAGE], quality=QUALITY, owners=["team:papers"]))
-    assert not warned
-    return project, events_in(written), run_id
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, list[Event], str]:
+    """A run of a day, its events, and its id."""
+    folder = tmp_path_factory.mktemp("told")
+    with pytest.MonkeyPatch.context() as patch:
+        project = project_at(folder, patch)
+        file = appended_to(folder / "events.jsonl", patch)
+        project.documents(2, days=1)
+        run_id, warned = ran(project, project.declare(stages=[STAGE], quality=QUALITY, owners=["team:papers"]))
+        assert not warned
+        return project, events_in(file), run_id
 
 
 def test_a_run_tells_what_was_made_from_what(told: tuple[Project, list[Event], str]) -> None:
@@ -169,12 +177,13 @@ def test_a_check_is_an_assertion_on_what_it_read(told: tuple[Project, list[Event
     assert (assertion["name"], assertion["success"], assertion["severity"]) == ("quality", True, "warn")
 
 
-def test_what_was_unchanged_is_not_told_again(told: tuple[Project, list[Event], str], written: Path) -> None:
-    project, before, _ = told
-    from ai_assets.collection.loading import load_collection
-
-    ran(project, load_collection(project.root / "collections", "notes"))
-    later = events_in(written)[len(before) :]
+def test_what_was_unchanged_is_not_told_again(project: Project, written: Path) -> None:
+    project.documents(1, days=1)
+    collection = project.declare()
+    ran(project, collection)
+    before = len(events_in(written))
+    ran(project, collection)
+    later = events_in(written)[before:]
     assert {each["job"]["name"] for each in later if each["outputs"]} == set()
     assert [each["eventType"] for each in later if each["job"]["name"] == "notes"] == ["START", "COMPLETE"]
 
@@ -192,7 +201,10 @@ def test_a_stage_that_fails_says_why(project: Project, written: Path) -> None:
         assert each["run"]["facets"]["errorMessage"]["message"]
 
 
-@pytest.mark.parametrize("trouble", ["down", "500", "hangs", "no file"])
+@pytest.mark.parametrize(
+    "trouble",
+    ["down", "no file", pytest.param("500", marks=pytest.mark.slow), pytest.param("hangs", marks=pytest.mark.slow)],
+)
 def test_a_consumer_in_trouble_is_said_once_and_changes_nothing_of_the_run(
     project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trouble: str
 ) -> None:

@@ -20,7 +20,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from provider import Provider
-from test_batch_runs import BY_BATCH
+from test_batch_runs import BY_BATCH, collected
 from test_worker_processes import BRIEF, KEYS, PROCESS, shards
 
 from ai_assets.inference.engine import Engine
@@ -184,17 +184,24 @@ def test_a_call_without_an_answer_has_failed_and_one_of_the_ledger_has_no_attemp
     assert collector.total("ai_assets.calls", **{"ai_assets.call.outcome": "reused"}) == 1
 
 
-def test_a_stage_that_waits_for_its_batch_has_not_failed(project: Project, collector: Collector) -> None:
-    with Provider(answers="quick", batch_seconds=60) as provider:
+def test_a_stage_that_waits_for_its_batch_has_not_failed_and_its_answers_are_reused(
+    project: Project, collector: Collector
+) -> None:
+    with Provider(answers="quick", batch_seconds=0.2) as provider:
         declare(project.root, provider.url, batch={"price_share": 0.5})
         project.documents(2, days=1)
         collection = project.declare(stages=[BY_BATCH])
         with project.instance() as instance:
             tags = {"dagster/partition": DAY}
             assert project.execute(instance, collection, "notes", **tags).success
-    (stage,) = collector.named("stage kind")
-    assert (stage.status, stage["ai_assets.waits_for"], stage["ai_assets.calls"]) == (0, "batch", 2)
-    assert not collector.named("stage release_candidate")
+            (stage,) = collector.named("stage kind")
+            assert (stage.status, stage["ai_assets.waits_for"], stage["ai_assets.calls"]) == (0, "batch", 2)
+            assert not collector.named("stage release_candidate")
+            collected(project, collection)
+            assert project.execute(instance, collection, "notes", **tags).success
+    again = next(each for each in collector.named("stage kind") if "ai_assets.waits_for" not in each.attributes)
+    calls = collector.below(again)
+    assert [(each["ai_assets.call.reused"], each["ai_assets.call.attempts"]) for each in calls] == [(True, 0)] * 2
 
 
 # Names
@@ -325,7 +332,10 @@ def test_our_bytes_are_the_bytes_of_the_sdk(attributes: dict[str, Any], name: st
 # A collector that is no help
 
 
-@pytest.mark.parametrize("trouble", ["down", "500", "hangs", "no address"])
+@pytest.mark.parametrize(
+    "trouble",
+    ["down", "hangs", pytest.param("500", marks=pytest.mark.slow), pytest.param("no address", marks=pytest.mark.slow)],
+)
 def test_a_collector_in_trouble_is_said_once_and_changes_nothing_of_the_run(
     project: Project, quick: Provider, collector: Collector, monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:

@@ -438,7 +438,7 @@ class Work:
         """Takes the calls of what is asked by batch; `refresh` submits them when all partitions have asked."""
         from ai_assets.inference.batch.asking import BatchAsker
 
-        asker = BatchAsker(self.inference, self.stores.state)
+        asker = BatchAsker(self.inference, self.stores.state, listener=self.call_listener)
         self._closing.callback(asker.close)
         return asker
 

@@ -23,7 +23,7 @@ from ai_assets.protocols.base import Fault, Reply
 from ai_assets.protocols.http import NO_TRACE
 from ai_assets.telemetry import conventions
 from ai_assets.telemetry.conventions import CallMeasure, Instrument
-from ai_assets.telemetry.metric_sums import Labels, MetricSums, Series
+from ai_assets.telemetry.metric_sums import CountedSeries, Labels, MetricSums
 from ai_assets.telemetry.settings import TelemetrySettings
 from ai_assets.telemetry.span_records import EndedSpan, Kind, SharedAttributes, Value
 from ai_assets.telemetry.trace_context import TraceContext, new_span_id
@@ -53,7 +53,7 @@ class _Place:
     operation: str
     shared: SharedAttributes
     labels: Labels
-    series: dict[tuple[Instrument, str, str | None], Series] = field(default_factory=dict)
+    series: dict[tuple[Instrument, str, str | None], CountedSeries] = field(default_factory=dict)
 
     def count(self, sums: MetricSums, counted: Sequence[CallMeasure], error: str | None) -> None:
         for instrument, value, kind in counted:
@@ -99,7 +99,7 @@ class CallSpans(CallListener):
         self._about: dict[Caller, dict[str, Value]] = {}
         self._places: dict[object, _Place] = {}
         self._callers: dict[Caller, SharedAttributes] = {}
-        self._outcomes: dict[tuple[Caller, str], Series] = {}
+        self._outcomes: dict[tuple[Caller, str], CountedSeries] = {}
 
     @never_raises(None)
     def began(self, calls: Sequence[CallState]) -> None:

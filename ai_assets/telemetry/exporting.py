@@ -34,7 +34,7 @@ from ai_assets.base.background_sender import BackgroundSender
 from ai_assets.base.home import variable
 from ai_assets.telemetry import span_encoding
 from ai_assets.telemetry.conventions import Instrument
-from ai_assets.telemetry.metric_sums import Labels, MetricSums, Series
+from ai_assets.telemetry.metric_sums import CountedSeries, Labels, MetricSums
 from ai_assets.telemetry.settings import TelemetrySettings
 from ai_assets.telemetry.span_records import EndedSpan
 from ai_assets.telemetry.trace_context import TraceContext
@@ -201,7 +201,7 @@ def _shut_down(exporter: Any) -> None:
 
 def _metric(
     instrument: Instrument,
-    found: dict[Labels, Series],
+    found: dict[Labels, CountedSeries],
     temporality: sdk_metrics.AggregationTemporality,
     since_ns: int,
     now_ns: int,

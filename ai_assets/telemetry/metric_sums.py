@@ -18,7 +18,7 @@ OVERFLOW: Labels = (("otel.metric.overflow", True),)
 
 
 @dataclass(slots=True)
-class Series:
+class CountedSeries:
     """Of one set of attributes."""
 
     bounds: tuple[float, ...] = ()
@@ -36,8 +36,8 @@ class Series:
             self.least = min(self.least, value)
             self.most = max(self.most, value)
 
-    def copy(self) -> "Series":
-        return Series(self.bounds, self.total, self.count, self.least, self.most, list(self.buckets))
+    def copy(self) -> "CountedSeries":
+        return CountedSeries(self.bounds, self.total, self.count, self.least, self.most, list(self.buckets))
 
     def clear(self) -> None:
         self.total = self.count = 0
@@ -49,9 +49,9 @@ class MetricSums:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         """Around `add` of a series that somebody keeps."""
-        self._found: dict[Instrument, dict[Labels, Series]] = {}
+        self._found: dict[Instrument, dict[Labels, CountedSeries]] = {}
 
-    def series(self, instrument: Instrument, labels: Labels) -> Series:
+    def series(self, instrument: Instrument, labels: Labels) -> CountedSeries:
         """What is counted under these attributes, to keep."""
         with self.lock:
             of = self._found.setdefault(instrument, {})
@@ -59,7 +59,7 @@ class MetricSums:
             if found is None:
                 labels = labels if len(of) < MOST_SERIES else OVERFLOW
                 size = len(instrument.buckets) + 1 if instrument.buckets else 0
-                found = of.setdefault(labels, Series(instrument.buckets, buckets=[0] * size))
+                found = of.setdefault(labels, CountedSeries(instrument.buckets, buckets=[0] * size))
             return found
 
     def add(self, instrument: Instrument, value: float, labels: Labels) -> None:
@@ -67,7 +67,7 @@ class MetricSums:
         with self.lock:
             found.add(value)
 
-    def taken(self, *, reset: bool) -> dict[Instrument, dict[Labels, Series]]:
+    def taken(self, *, reset: bool) -> dict[Instrument, dict[Labels, CountedSeries]]:
         """What was counted so far, or since the last time where it is reset."""
         with self.lock:
             counted = {

@@ -9,7 +9,7 @@ from ai_assets.base.extras import ExtraMissing, need
 from ai_assets.base.home import variable
 from ai_assets.telemetry.call_spans import CallSpans
 from ai_assets.telemetry.metric_sums import MetricSums
-from ai_assets.telemetry.run_spans import RunSpans
+from ai_assets.telemetry.run_spans import RunSpanSink
 from ai_assets.telemetry.settings import TelemetrySettings, telemetry_settings
 from ai_assets.telemetry.span_records import EndedSpan
 from ai_assets.telemetry.trace_context import (
@@ -54,7 +54,7 @@ class Outlets:
 class RunTelemetry:
     root: TraceContext
     """The span of the run, for further processes of it."""
-    sink: RunSpans
+    sink: RunSpanSink
     calls: CallSpans
 
 
@@ -73,7 +73,7 @@ def of_run(
         trace_id=trace_id, span_id=new_span_id(), is_sampled=sampled, state=parent.state if parent is not None else ""
     )
     put = outlets.put_of(root)
-    sink = RunSpans(
+    sink = RunSpanSink(
         root=root,
         parent=parent,
         tenant=tenant,

@@ -38,7 +38,7 @@ class _Partition:
     events: list[SpanEvent] = field(default_factory=list)
 
 
-class RunSpans(Sink):
+class RunSpanSink(Sink):
     hears = (RunBegan, RunEnded, StageBegan, StageEnded, BatchAwaited, WindowAwaited, CheckMade)
 
     def __init__(
