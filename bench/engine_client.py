@@ -1,4 +1,7 @@
-"""The engine with everything it does: `engine_client.py URL CALLS CONCURRENCY STATE_URL [PROTOCOL]`, a line of JSON."""
+"""The engine with everything it does: `engine_client.py URL CALLS CONCURRENCY STATE_URL [PROTOCOL]`, a line of JSON.
+
+Where a collector is configured (OTEL_EXPORTER_OTLP_ENDPOINT), each call is told to it.
+"""
 
 import json
 import resource
@@ -9,6 +12,7 @@ from ai_assets.inference.engine import Engine
 from ai_assets.inference.records import Answer, Caller, Request
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.storage.state import StateStore
+from ai_assets.telemetry.endpoints import is_configured
 from bench.requests import messages
 
 
@@ -55,15 +59,24 @@ def request(number: int, protocol: str = "openai") -> Request:
 
 
 def main(url: str, calls: int, concurrency: int, state_url: str, protocol: str = "openai") -> dict[str, float]:
+    before, telemetry = time.process_time(), None
+    if is_configured():
+        from ai_assets.telemetry.opening import of_run
+
+        telemetry = of_run(run_id="run", tenant="default", tags={}, report=lambda line: print(line, file=sys.stderr))
+    listener = telemetry.calls if telemetry is not None else None
     started, cpu = time.perf_counter(), time.process_time()
     answered = reused = 0
     asked = (request(number, protocol) for number in range(calls))
-    with Engine(settings(url, concurrency, protocol), StateStore(state_url)) as engine:
+    with Engine(settings(url, concurrency, protocol), StateStore(state_url), listener=listener) as engine:
         for result in engine.map(asked, Caller(collection="bench", asset="labels", run_id="run")):
             answered += isinstance(result, Answer)
             reused += isinstance(result, Answer) and result.reused
+    if telemetry is not None:
+        telemetry.sink.close()
     used = resource.getrusage(resource.RUSAGE_SELF)
     return {
+        "telemetry_s": cpu - before,
         "answered": answered,
         "reused": reused,
         "wall_s": time.perf_counter() - started,

@@ -187,6 +187,7 @@ def test_the_component_is_the_settings_it_was_declared_with(notes: Collection) -
 HEAVY = (
     "great_expectations", "lancedb", "markitdown", "numpy", "pandas", "pyarrow", "sqlalchemy", "wordllama", "duckdb",
     "openai", "requests", "semantic_text_splitter", "py3langid", "pdfminer", "safetensors", "tokenizers",
+    "opentelemetry", "openlineage",
 )  # fmt: skip
 
 

@@ -96,6 +96,11 @@ def variable(name: str) -> str | None:
     return os.environ.get(name) or None
 
 
+def variables_beginning(name: str) -> bool:
+    """Whether any variable does."""
+    return any(each.startswith(name) for each in os.environ)
+
+
 def _number(name: str) -> int | None:
     found = variable(name)
     if found is not None and (not found.isdecimal() or int(found) < FEWEST_CONNECTIONS):

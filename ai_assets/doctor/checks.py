@@ -13,6 +13,7 @@ from ai_assets.doctor import (
     disk,
     endpoints,
     home,
+    outside_listeners,
     programs,
     secret_files,
     versions,
@@ -34,5 +35,6 @@ CHECKS = (
     HealthCheck(name="canaries", title="canaries", look=canary.look),
     HealthCheck(name="budgets", title="budgets", look=budgets.look),
     HealthCheck(name="cluster", title="cluster", look=cluster.look),
+    HealthCheck(name="listeners", title="telemetry and lineage", look=outside_listeners.look),
     HealthCheck(name="programs", title="packages and programs", look=programs.look),
 )

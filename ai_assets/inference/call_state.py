@@ -73,6 +73,8 @@ class CallState:
     """Sent to an endpoint that is held to be slow, to see whether it still is."""
     busy: bool = False
     """An intent is being made or is open: it may not be abandoned."""
+    noted: object = None
+    """What a `CallListener` keeps of it."""
 
 
 def ticket_for(

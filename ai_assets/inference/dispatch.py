@@ -16,6 +16,7 @@ from ai_assets.base.structured_log import log_fields
 from ai_assets.inference.accounts import Account
 from ai_assets.inference.admission import Wait
 from ai_assets.inference.allowance import RetryAllowance
+from ai_assets.inference.call_listener import CallListener
 from ai_assets.inference.call_state import CallState, ended, held, judged, reply_of, unanswered
 from ai_assets.inference.endpoint_pool import EndpointPool, TurnedAway
 from ai_assets.inference.errors import (
@@ -54,6 +55,7 @@ from ai_assets.inference.settings import REHEARSAL, Endpoint, InferenceSettings
 from ai_assets.inference.silence import ASKED_ELSEWHERE
 from ai_assets.inference.speed_rules import SpeedRules
 from ai_assets.protocols.base import Fault, Reply
+from ai_assets.protocols.http import NO_TRACE
 
 LONGEST_WAIT_S = 0.25
 """How long a line that must wait for others does not ask again."""
@@ -114,9 +116,11 @@ class Asker:
         latency: LatencyMemory,
         rehearsal_url: Callable[[], str],
         live: LiveSpend | None = None,
+        listener: CallListener | None = None,
     ) -> None:
         self._settings = settings
         self._live = live
+        self._listener = listener
         self._turns = turns
         self._latency = latency
         self._speed = SpeedRules(settings, latency, self._turn_away)
@@ -148,6 +152,8 @@ class Asker:
         """Of tickets that may share one request to the provider: one chat, or texts to embed."""
         results: dict[CallState, Result] = {}
         left = list(tickets)
+        if self._listener is not None:
+            self._listener.began(tickets)
         try:
             while left:
                 outcomes = await self._once_at_a_time(job, left)
@@ -159,6 +165,9 @@ class Asker:
         except Exception as error:
             job.stop(error)
             raise
+        finally:
+            if self._listener is not None:
+                self._listener.ended(tickets, results)
         return [results[ticket] for ticket in tickets]
 
     async def _once_at_a_time(self, job: Job, tickets: Sequence[CallState]) -> list[_Outcome]:
@@ -412,15 +421,20 @@ class Asker:
         # A tier that is cheap because it may take long says nothing about how fast the endpoint is.
         flight = self._latency.began(CallClass.of(opened.hop.name, first.request)) if delivery.tier is None else None
         outcomes: Sequence[Reply | Fault] = [Fault(error="connection_lost", message="stopped before the answer came")]
+        trace = self._listener.leaves(sent) if self._listener is not None else NO_TRACE
         line.sent += 1
         try:
             bodies = [one.hop.body for _, one in sent]
             if first.request.hear is not None and line.channel.streams:
                 hear = partial(_hear, first)
-                outcomes = [await line.channel.stream(bodies[0], hear, timeout_s=timeout_s, delivery=delivery)]
+                outcomes = [
+                    await line.channel.stream(bodies[0], hear, timeout_s=timeout_s, delivery=delivery, trace=trace)
+                ]
             else:
                 asks_for = first.request.asks_for
-                outcomes = await line.channel.send(bodies, asks_for, timeout_s=timeout_s, delivery=delivery)
+                outcomes = await line.channel.send(
+                    bodies, asks_for, timeout_s=timeout_s, delivery=delivery, trace=trace
+                )
         except ProtocolFailed as error:
             sent_nothing = error.body is None
             outcomes = [Fault(error="unreachable" if sent_nothing else "garbled", message=str(error), body=error.body)]
@@ -459,15 +473,18 @@ class Asker:
     def _end(
         self, sent: Sequence[tuple[CallState, Intent]], outcomes: Sequence[Reply | Fault], taken_s: float
     ) -> list[asyncio.Future[ReusedAnswer | None]]:
-        written = []
+        written, endings = [], []
         for (ticket, opened), outcome in zip(sent, outcomes, strict=True):
             ending = ended(opened, outcome, taken_s)
+            endings.append(ending)
             ticket.latency_s = taken_s
             ticket.spent_nusd += ending.cost_nusd or 0
             ticket.maybe_nusd += opened.hop.reserve_nusd if ending.cost_nusd is None else 0
             if self._live is not None:
                 self._live.ended(ticket.claim.caller, ending)
             written.append(self._turns.take(ending))
+        if self._listener is not None:
+            self._listener.came(sent, outcomes, endings)
         return written
 
     async def _line(self, hop: Hop) -> EndpointPool:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from ai_assets.base.errors import LeaseLost
 from ai_assets.inference.accounts import Accounts
+from ai_assets.inference.call_listener import CallListener
 from ai_assets.inference.call_state import CallState, judged, reply_of, ticket_for
 from ai_assets.inference.dispatch import Asker, Job
 from ai_assets.inference.errors import EngineClosed, WorkStops
@@ -62,14 +63,17 @@ class Engine:
         say: Callable[[str], object] = _log.warning,
         live: LiveSpend | None = None,
         priority: Priority | None = None,
+        listener: CallListener | None = None,
     ) -> None:
-        """`say` hears what requests wait for, unless a job has a listener of its own; `live` counts the calls.
+        """`say` hears what requests wait for, unless a job has one of its own; `live` counts the calls, and `listener`
+        hears of each.
 
         `priority`: of requests that have none.
         """
         self.settings = settings
         self._say = say
         self._live = live
+        self._listener = listener
         self._priority = priority
         self.state = state
         self._accounts = Accounts(settings.budgets)
@@ -225,7 +229,9 @@ class Engine:
             self._turns = Turns(self.state, ledger, loop)
             rehearsal = RehearsalProvider()  # started by the first call that needs it, and one for all of them
             self._closing.callback(rehearsal.close)
-            self._asker = Asker(self.settings, self._turns, LatencyMemory(self.state), rehearsal.url, self._live)
+            self._asker = Asker(
+                self.settings, self._turns, LatencyMemory(self.state), rehearsal.url, self._live, self._listener
+            )
             self._thread = threading.Thread(target=loop.run_forever, name="inference", daemon=True)
             self._closing.callback(loop.close)
             self._closing.callback(self._thread.join)
@@ -299,6 +305,8 @@ class Engine:
                     self._live.reused(ticket.claim.caller)
                 if (result := judged(ticket, reused.hop, reply_of(ticket, reused))) is not None:
                     results[place] = result
+                    if self._listener is not None:
+                        self._listener.recalled(ticket, result)
         job.ended += len(results)
         job.go_on()
         left = {place: ticket for place, ticket in tickets.items() if place not in results}

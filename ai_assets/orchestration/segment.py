@@ -18,6 +18,7 @@ from ai_assets.base.home import Home
 from ai_assets.base.printable import printable
 from ai_assets.base.structured_log import log_fields
 from ai_assets.collection.loading import Collection
+from ai_assets.lineage.configured import is_configured as lineage_configured
 from ai_assets.orchestration.errors import ChecksAlone
 from ai_assets.orchestration.events import (
     batch_observation,
@@ -32,6 +33,7 @@ from ai_assets.orchestration.op_settings import op_settings, tried_once
 from ai_assets.orchestration.run_tags import PATIENT, PATIENT_TAG, priority_of, workers_of
 from ai_assets.orchestration.specs import asset_spec, check_specs
 from ai_assets.run.errors import PartitionsFailed
+from ai_assets.telemetry.endpoints import is_configured
 
 if TYPE_CHECKING:
     from ai_assets.run.context import Outcome, Work
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from ai_assets.run.total import Counted
     from ai_assets.signoff.launches import Launch
     from ai_assets.storage.stores import Stores
+    from ai_assets.telemetry.opening import RunTelemetry
 
 TOTAL_TAG = "ai_assets/total"
 """Of a run: what came of it, in words."""
@@ -98,7 +101,9 @@ def computed(
         stores = Stores.of_run(Home.from_environment())
         with (
             _total_told(context, stores, collection, part) as counted,
-            heard(context, stores.home, counted) as sinks,
+            traced(context, collection) as (telemetry, spans),
+            lineage(context, stores, collection) as lineages,
+            heard(context, stores.home, counted, *spans, *lineages) as sinks,
             in_flight_told(context, stores.state) if collection.asks_models else nullcontext(),
             Work(
                 collection,
@@ -111,6 +116,8 @@ def computed(
                 workers=workers_of(context.run.tags),
                 patient=context.run.tags.get(PATIENT_TAG) == PATIENT,
                 halvings=_halvings(stores, collection, part),
+                call_listener=telemetry.calls if telemetry is not None else None,
+                trace=telemetry.root if telemetry is not None else None,
             ) as work,
         ):
             corrected = {key for key in context.partition_keys if work.corrections.concern(key)}
@@ -191,6 +198,50 @@ def heard(context: dg.AssetExecutionContext, home: Home, *also: "Sink") -> "Iter
         yield sinks
     finally:
         sinks.close_only(own)
+
+
+@contextmanager
+def traced(
+    context: dg.AssetExecutionContext, collection: Collection
+) -> "Iterator[tuple[RunTelemetry | None, Sequence[Sink]]]":
+    """Spans of the run and its calls, where a collector is configured: nothing is imported where none is."""
+    if not is_configured():
+        yield None, ()
+        return
+    from ai_assets.telemetry.opening import of_run
+
+    run = context.run
+    telemetry = of_run(
+        run_id=run.run_id,
+        tenant=collection.settings.tenant,
+        tags=run.tags,
+        report=lambda line: context.log.warning(printable(line)),
+        repeats=run.parent_run_id or "",
+    )
+    if telemetry is None:
+        yield None, ()
+        return
+    try:
+        yield telemetry, (telemetry.sink,)
+    finally:
+        telemetry.sink.close()
+
+
+@contextmanager
+def lineage(context: dg.AssetExecutionContext, stores: "Stores", collection: Collection) -> "Iterator[Sequence[Sink]]":
+    """Of what the run makes, where OpenLineage is configured: nothing is imported where it is not."""
+    if not lineage_configured(stores.home):
+        yield ()
+        return
+    from ai_assets.lineage.opening import of_run
+
+    descriptions = {asset: str(asset_spec(collection, asset).description or "") for asset in collection.asset_names}
+    sink = of_run(collection, stores.lake, stores.home, descriptions, lambda line: context.log.warning(printable(line)))
+    try:
+        yield () if sink is None else (sink,)
+    finally:
+        if sink is not None:
+            sink.close()
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -43,7 +43,13 @@ class _Response:
     """Its bytes are no answer at all."""
 
 
+NO_TRACE: Mapping[str, str] = {}
 _Reader = Callable[["aiohttp.ClientResponse"], Awaitable[bytes]]
+
+
+def _traced(wire: Wire, trace: Mapping[str, str]) -> Wire:
+    """For every protocol alike, one of the user's own included."""
+    return wire if not trace else replace(wire, headers={**(wire.headers or {}), **trace})
 
 
 async def _whole(response: aiohttp.ClientResponse) -> bytes:
@@ -100,9 +106,16 @@ class Channel:
             return None
 
     async def send(
-        self, bodies: Sequence[bytes], kind: RequestKind, *, timeout_s: float, delivery: CallDelivery = AS_USUAL
+        self,
+        bodies: Sequence[bytes],
+        kind: RequestKind,
+        *,
+        timeout_s: float,
+        delivery: CallDelivery = AS_USUAL,
+        trace: Mapping[str, str] = NO_TRACE,
     ) -> Sequence[Reply | Fault]:
-        """One attempt for one request, or for texts that share one; a single fault is everyone's.
+        """One attempt for one request, or for texts that share one; a single fault is everyone's. `trace`: headers that
+        say which span it leaves from.
 
         Raises ProtocolFailed where a protocol of the user's own fails; if an answer had come, that is its `body`.
         """
@@ -114,7 +127,7 @@ class Channel:
             else:
                 path, body = protocol.path(self._endpoint, kind), protocol.join(bodies) if together else bodies[0]
             wire = protocol.wire(self._endpoint, body, kind, delivery)
-        response = await self._post(path, wire, timeout_s)
+        response = await self._post(path, _traced(wire, trace), timeout_s)
         if isinstance(response, Fault):
             return [response]
         joined = kind in OF_TEXTS and protocol.joins_texts
@@ -127,7 +140,13 @@ class Channel:
         return self._protocol.streams
 
     async def stream(
-        self, body: bytes, tell: Callable[[str], None], *, timeout_s: float, delivery: CallDelivery = AS_USUAL
+        self,
+        body: bytes,
+        tell: Callable[[str], None],
+        *,
+        timeout_s: float,
+        delivery: CallDelivery = AS_USUAL,
+        trace: Mapping[str, str] = NO_TRACE,
     ) -> Reply | Fault:
         """One attempt for one chat: as `send`, and its text is told piece by piece as it comes."""
         protocol, events = self._protocol, list[str]()
@@ -148,7 +167,7 @@ class Channel:
                         tell(piece)
             return b""
 
-        response = await self._post(path, wire, timeout_s, read)
+        response = await self._post(path, _traced(wire, trace), timeout_s, read)
         if isinstance(response, Fault):
             return replace(response, body="\n".join(events)) if events else response
         response = replace(response, text="\n".join(events))

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ai_assets.inference.batch.asking import BatchAsker
     from ai_assets.inference.budget_status import AccountStatus
     from ai_assets.inference.by_deadline import DeadlineAsker
+    from ai_assets.inference.call_listener import CallListener
     from ai_assets.inference.engine import Engine
     from ai_assets.inference.live_spend import LiveSpend
     from ai_assets.inference.records import Caller, Priority
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from ai_assets.signoff.holds import HoldDecisions
     from ai_assets.stages.classify.builtin import BuiltinClassifier
     from ai_assets.stages.classify.first_version import FirstClassifier
+    from ai_assets.telemetry.trace_context import TraceContext
 
 LOOKED_AT = ("corrections", "golden_labels", "hold_decisions", "fitted_weights", "forgotten")
 ADVANCE_S = 0.05
@@ -118,6 +120,10 @@ class Work:
     """Those that this process may use beside others of the run."""
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set where the run is interrupted: what is under way in other threads ends when it next says how far it is."""
+    call_listener: "CallListener | None" = None
+    """Hears of each call to a model, such as for traces."""
+    trace: "TraceContext | None" = None
+    """The span of the run, for its further processes."""
     patient: bool = False
     """Documents without a result are asked about only when that is due; a run that a person names asks at once."""
     classifiers: "dict[str, BuiltinClassifier | FirstClassifier]" = field(default_factory=dict)
@@ -448,7 +454,9 @@ class Work:
         """Makes the calls of what is on a route; made when the first has something to ask."""
         from ai_assets.inference.engine import Engine
 
-        engine = Engine(self.inference, self.stores.state, self.say_waiting, self.live, self.priority)
+        engine = Engine(
+            self.inference, self.stores.state, self.say_waiting, self.live, self.priority, self.call_listener
+        )
         self._closing.callback(engine.close)
         return engine
 
@@ -457,7 +465,7 @@ class Work:
         """Takes the calls of what is asked by batch; `refresh` submits them when all partitions have asked."""
         from ai_assets.inference.batch.asking import BatchAsker
 
-        asker = BatchAsker(self.inference, self.stores.state)
+        asker = BatchAsker(self.inference, self.stores.state, listener=self.call_listener)
         self._closing.callback(asker.close)
         return asker
 

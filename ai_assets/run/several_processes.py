@@ -166,6 +166,7 @@ def _setup_of(builder: PartitionBuilder, lanes: int) -> WorkerSetup:
         heard=tuple(kind for kind in kinds if kind not in _OWN and work.sinks.wants(kind)),
         lanes=lanes,
         cores=work.cores,
+        trace=work.trace,
     )
 
 

@@ -20,6 +20,7 @@ from ai_assets.signoff.launches import Launch
 
 if TYPE_CHECKING:
     from ai_assets.run.one_partition import Event
+    from ai_assets.telemetry.trace_context import TraceContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,8 @@ class WorkerSetup:
     """The kinds of events that a sink of the run wants."""
     lanes: int
     cores: int
+    trace: "TraceContext | None"
+    """The span of the run, where calls are to be told to a collector."""
 
 
 @dataclass(frozen=True)

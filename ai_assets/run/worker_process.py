@@ -7,9 +7,10 @@ import os
 import socket
 import threading
 import traceback
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from ai_assets.base import structured_log
 from ai_assets.base.collector import old_objects_left_alone
@@ -36,6 +37,9 @@ from ai_assets.run.worker_messages import (
     next_message,
 )
 from ai_assets.storage.stores import Stores
+
+if TYPE_CHECKING:
+    from ai_assets.inference.call_listener import CallListener
 
 
 class _Relay(Sink):
@@ -131,15 +135,28 @@ def main() -> None:
             sender.send(WorkerUnable(str(error)))
             return
         sinks = Sinks([_Relay(sender, setup.heard)])
+        calls, tell_rest = _telemetry(setup)
         work = Work(
             collection, stores, setup.run_id, sinks, setup.launch, setup.backfill, setup.priority,
-            halvings=setup.halvings, cores=setup.cores, patient=setup.patient,
+            halvings=setup.halvings, cores=setup.cores, patient=setup.patient, call_listener=calls,
         )  # fmt: skip
         work.take_over(setup.listing, setup.looked_at)
         work.baton = Baton() if collection.asks_models else None
         builder = PartitionBuilder(work, setup.assets, setup.place, setup.waited, Failures())
-        with stores, work, calls_told(work), old_objects_left_alone():
-            _Lanes(builder, sender).serve(stream, setup.lanes)
+        try:
+            with stores, work, calls_told(work), old_objects_left_alone():
+                _Lanes(builder, sender).serve(stream, setup.lanes)
+        finally:
+            tell_rest()
+
+
+def _telemetry(setup: WorkerSetup) -> "tuple[CallListener | None, Callable[[], None]]":
+    """Who hears of its calls, and what to do when there are no more."""
+    if setup.trace is None:
+        return None, lambda: None
+    from ai_assets.telemetry.opening import of_further_process
+
+    return of_further_process(setup.trace) or (None, lambda: None)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from ai_assets.inference.batch.pending import Pending
 from ai_assets.inference.batch.provider import BatchProvider
 from ai_assets.inference.batch.standing import Given, Verdict, given_of, verdict
 from ai_assets.inference.batch.submitting import Submitting
+from ai_assets.inference.call_listener import CallListener
 from ai_assets.inference.call_state import CallState, held, judged, reply_of, ticket_for, unanswered
 from ai_assets.inference.dispatch import exhausted, key_of_endpoint, short_of, with_body
 from ai_assets.inference.identity import Unhashable
@@ -98,6 +99,8 @@ class BatchAsker:
     settings: InferenceSettings
     state: StateStore
     step: Callable[[str], None] = lambda _name: None
+    listener: CallListener | None = None
+    """Hears of answers that are there."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _filling: dict[_FileKey, _Filling] = field(default_factory=dict)
     _submitted: list[str] = field(default_factory=list)
@@ -207,6 +210,8 @@ class BatchAsker:
                 result = judged(ticket, reused.hop, reply_of(ticket, reused))
                 if result is not None:
                     results[place] = result
+                    if self.listener is not None:
+                        self.listener.recalled(ticket, result)
                 elif not ticket.claim.hops[0].in_batch:
                     said = "the answer does not fit, and the endpoint that gave it has no batches to repair it in"
                     results[place] = unanswered(ticket, ticket.claim.hops[0], "invalid_output", said)

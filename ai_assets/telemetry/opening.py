@@ -1,0 +1,149 @@
+"""Telemetry of a run, where a collector is configured; else nothing, and nothing is imported."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ai_assets.base.extras import ExtraMissing, need
+from ai_assets.base.home import variable
+from ai_assets.telemetry.call_spans import CallSpans
+from ai_assets.telemetry.metric_sums import MetricSums
+from ai_assets.telemetry.run_spans import RunSpanSink
+from ai_assets.telemetry.settings import TelemetrySettings, telemetry_settings
+from ai_assets.telemetry.span_records import EndedSpan
+from ai_assets.telemetry.trace_context import (
+    TRACEPARENT,
+    TRACESTATE,
+    TraceContext,
+    new_span_id,
+    parsed,
+    trace_of_run,
+)
+
+if TYPE_CHECKING:
+    from ai_assets.telemetry.exporting import MetricOutlet, SpanOutlet
+
+CLOSE_S = 3.0
+"""So long a run waits at its end for what was not sent yet."""
+WORKER_CLOSE_S = 2.0
+
+
+@dataclass(kw_only=True)
+class Outlets:
+    """Of a process."""
+
+    settings: TelemetrySettings
+    spans: "SpanOutlet | None"
+    metrics: "MetricOutlet | None"
+    sums: MetricSums | None
+
+    def put_of(self, root: TraceContext) -> Callable[[EndedSpan], None] | None:
+        return self.spans.put if self.spans is not None and root.is_sampled else None
+
+    def close(self, within_s: float) -> None:
+        """Both at once, as far as the time goes."""
+        until = time.monotonic() + within_s
+        if self.spans is not None:
+            self.spans.close(within_s)
+        if self.metrics is not None:
+            self.metrics.close(max(0.1, until - time.monotonic()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTelemetry:
+    root: TraceContext
+    """The span of the run, for further processes of it."""
+    sink: RunSpanSink
+    calls: CallSpans
+
+
+def of_run(
+    *, run_id: str, tenant: str, tags: Mapping[str, str], report: Callable[[str], None], repeats: str = ""
+) -> RunTelemetry | None:
+    """`repeats`: the run that this one does again."""
+    outlets = opened(report)
+    if outlets is None:
+        return None
+    given = (tags.get(TRACEPARENT), tags.get(TRACESTATE))
+    parent = parsed(*given) if given[0] else parsed(variable("TRACEPARENT"), variable("TRACESTATE"))
+    trace_id = parent.trace_id if parent is not None else trace_of_run(run_id)
+    sampled = outlets.spans.samples(trace_id, "run", parent) if outlets.spans is not None else False
+    root = TraceContext(
+        trace_id=trace_id, span_id=new_span_id(), is_sampled=sampled, state=parent.state if parent is not None else ""
+    )
+    put = outlets.put_of(root)
+    sink = RunSpanSink(
+        root=root,
+        parent=parent,
+        tenant=tenant,
+        repeats=repeats,
+        put=put,
+        sums=outlets.sums,
+        over=lambda: outlets.close(CLOSE_S),
+    )
+    return RunTelemetry(root=root, sink=sink, calls=CallSpans(outlets.settings, root, put, outlets.sums))
+
+
+def of_further_process(root: TraceContext) -> tuple[CallSpans, Callable[[], None]] | None:
+    """Of the run whose span it is: calls go to the collector from where they are made. What that takes badly is said by
+    the run's own process, which sends to the same."""
+    outlets = opened(lambda _line: None)
+    if outlets is None:
+        return None
+    calls = CallSpans(outlets.settings, root, outlets.put_of(root), outlets.sums)
+    return calls, lambda: outlets.close(WORKER_CLOSE_S)
+
+
+def opened(report: Callable[[str], None]) -> Outlets | None:
+    """None where nothing is configured, or it cannot be done, which is reported."""
+    settings = telemetry_settings()
+    if settings is None:
+        return None
+    if settings.problem is not None:
+        report(f"No telemetry is sent: {settings.problem}")
+        return None
+    try:
+        need("otel", "Telemetry")
+    except ExtraMissing as error:
+        report(str(error))
+        return None
+    from importlib.metadata import version
+
+    from ai_assets.telemetry.exporting import MetricOutlet, SpanOutlet
+
+    told = _once(report, settings)
+    sums = MetricSums() if settings.metrics is not None else None
+    try:
+        return Outlets(
+            settings=settings,
+            spans=SpanOutlet(settings, version("ai-assets"), told) if settings.traces is not None else None,
+            metrics=MetricOutlet(sums, settings, version("ai-assets"), told) if sums is not None else None,
+            sums=sums,
+        )
+    except Exception as error:  # noqa: BLE001  # what the variables hold is read by the exporters
+        told(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return None
+
+
+def _once(report: Callable[[str], None], settings: TelemetrySettings) -> Callable[[str], None]:
+    said = False
+
+    def tell(problem: str) -> None:
+        nonlocal said
+        if not said:
+            said = True
+            where = settings.traces or settings.metrics
+            report(
+                f"The collector of telemetry ({_shown(where or '')}) does not take what is sent: {problem}. The run is "
+                "not affected; some of its spans and metrics are missing there."
+            )
+
+    return tell
+
+
+def _shown(address: str) -> str:
+    """Without a password."""
+    from ai_assets.base.masking import masked
+
+    return masked(address)

@@ -1,0 +1,491 @@
+"""Claims about telemetry: what a real collector gets of a run and its calls, and that no collector can hurt a run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+from collector import Collector, Span, collecting, spans_in
+from conftest import DAYS, Project, eventually
+from engines import check_books, declare, one, question, questions, rows
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
+from provider import Provider
+from test_batch_runs import BY_BATCH, collected
+from test_worker_processes import BRIEF, KEYS, PROCESS, shards
+
+from ai_assets.inference.engine import Engine
+from ai_assets.inference.records import Answer, Caller, Result
+from ai_assets.run.context import Work
+from ai_assets.run.refresh import refresh
+from ai_assets.run.sinks import Sinks
+from ai_assets.storage.state import StateStore
+from ai_assets.telemetry import opening, span_encoding
+from ai_assets.telemetry.conventions import LATEST, OPT_IN
+from ai_assets.telemetry.settings import CONTENT
+from ai_assets.telemetry.span_records import EndedSpan
+from ai_assets.telemetry.trace_context import TraceContext, parsed, trace_of_run
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+DAY = "2026-10-05"
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+SECRET = "sk-a-secret-that-nobody-may-read"
+CALLER = Caller(collection="notes", asset="kind", partition=DAY, run_id="run")
+CLIENT, INTERNAL, ERROR = 3, 1, 2
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    for name in list(os.environ):
+        if name.startswith(("OTEL_", "TRACEPARENT")):
+            monkeypatch.delenv(name)
+    with collecting() as running:
+        monkeypatch.setenv(ENDPOINT, running.url)
+        yield running
+
+
+@pytest.fixture
+def quick(running: Provider) -> Iterator[Provider]:
+    with running.lent():
+        yield running
+
+
+def asked(
+    store_url: str, provider: Provider, requests: Sequence[Any], **endpoint: Any
+) -> tuple[list[Result], list[str]]:
+    """Through an engine whose calls a run would tell to the collector; what the run would have reported."""
+    said: list[str] = []
+    telemetry = opening.of_run(run_id="run", tenant="north", tags={}, report=said.append)
+    assert telemetry is not None
+    with Engine(one(provider.url, **endpoint), StateStore(store_url), listener=telemetry.calls) as engine:
+        results = list(engine.map(requests, CALLER))
+    telemetry.sink.close()
+    return results, said
+
+
+def sqlite(project: Project) -> str:
+    return f"sqlite:///{project.home.root / 'state.db'}"
+
+
+# The tree
+
+
+def test_a_run_is_a_tree_of_run_partitions_stages_calls_and_attempts(
+    project: Project, quick: Provider, collector: Collector
+) -> None:
+    declare(project.root, quick.url)
+    project.documents(2, days=2)
+    collection = project.declare(stages=[BRIEF], partitions={**DAYS, "end": "2026-10-06"})
+    with project.instance() as instance:
+        done = project.execute(
+            instance, collection, "notes", **tags_of_two_days(), traceparent=PARENT, tracestate="a=1"
+        )
+        assert done.success
+    (run,) = collector.named("run notes")
+    assert {span.trace_id for span in collector.spans} == {PARENT.split("-")[1]}
+    assert (run.parent_id, run.state, run["ai_assets.run.id"]) == (PARENT.split("-")[2], "a=1", done.run_id)
+    assert run["ai_assets.partitions"] == 2
+    partitions = collector.below(run)
+    assert {span["ai_assets.partition"] for span in partitions} == {DAY, "2026-10-06"}
+    assert {span.name for span in partitions} == {"partition"}
+    for partition in partitions:
+        stages = {span["ai_assets.stage"]: span for span in collector.below(partition)}
+        assert set(stages) == set(collection.asset_names)
+        assert all(within(stage, partition) for stage in stages.values())
+        calls = collector.below(stages["brief"])
+        assert [(call.name, call["ai_assets.call.outcome"], call.kind) for call in calls] == [
+            ("call brief", "answered", INTERNAL)
+        ] * 2
+        for call in calls:
+            (attempt,) = collector.below(call)
+            assert within(call, stages["brief"])
+            assert within(attempt, call)
+            assert (attempt.name, attempt.kind) == ("chat rehearsal-mini", CLIENT)
+            assert attempt["ai_assets.partition"] == partition["ai_assets.partition"]
+    children = {span.parent_id for span in collector.spans} - {run.parent_id}
+    assert children <= {span.span_id for span in collector.spans}, "no span hangs in the air"
+    assert len({span.span_id for span in collector.spans}) == len(collector.spans)
+    paid = sum(span.attributes.get("ai_assets.cost.usd", 0) for span in collector.spans)
+    nusd = rows(sqlite(project), "SELECT sum(cost_nusd) AS n FROM attempts")[0].n
+    assert paid == pytest.approx(nusd / 1e9)
+    assert collector.total("ai_assets.cost") == pytest.approx(nusd / 1e9)
+    assert collector.total("ai_assets.calls", **{"ai_assets.call.outcome": "answered"}) == 4
+    assert {span.resource["service.name"] for span in collector.spans} == {"ai_assets"}
+
+
+def tags_of_two_days() -> dict[str, str]:
+    return {"dagster/asset_partition_range_start": DAY, "dagster/asset_partition_range_end": "2026-10-06"}
+
+
+def within(inner: Span, outer: Span) -> bool:
+    return outer.began_ns <= inner.began_ns <= inner.ended_ns <= outer.ended_ns
+
+
+@pytest.mark.slow
+def test_calls_of_further_processes_stand_in_the_same_tree(
+    project: Project, quick: Provider, collector: Collector
+) -> None:
+    declare(project.root, quick.url)
+    collection = shards(project, 24, PROCESS, BRIEF)
+    telemetry = opening.of_run(run_id="run", tenant="default", tags={}, report=print)
+    assert telemetry is not None
+    with Work(
+        collection, project.stores(), "run", Sinks([telemetry.sink]), workers=2, call_listener=telemetry.calls,
+        trace=telemetry.root,
+    ) as work:  # fmt: skip
+        list(refresh(work, KEYS))  # while a document is processed, which takes a second, the other process begins
+    telemetry.sink.close()
+    calls = collector.named("call brief")
+    assert len(calls) == 24
+    assert len({call.resource["service.instance.id"] for call in calls}) == 2
+    stages = {span.span_id: span for span in collector.named("stage brief")}
+    assert all(stages[call.parent_id]["ai_assets.partition"] == call["ai_assets.partition"] for call in calls)
+    assert {span.trace_id for span in collector.spans} == {f"{trace_of_run('run'):032x}"}
+    assert collector.total("ai_assets.attempts") == 24
+
+
+def test_a_retry_is_two_attempts_of_one_call_and_the_first_says_what_was_wrong(
+    project: Project, quick: Provider, collector: Collector
+) -> None:
+    quick.script([{"match": "Note 1.", "fault": "rate_limited", "times": 1}])
+    results, _ = asked(sqlite(project), quick, [question(1)])
+    assert isinstance(results[0], Answer)
+    (call,) = collector.named("call")
+    first, second = sorted(collector.below(call), key=lambda span: span.began_ns)
+    assert (first.status, first["error.type"], first["ai_assets.attempt.number"]) == (ERROR, "rate_limited", 1)
+    assert (second.status, second["ai_assets.attempt.number"]) == (0, 2)
+    assert "error.type" not in second.attributes
+    assert (call.status, call["ai_assets.call.attempts"]) == (0, 2)
+    assert collector.total("ai_assets.attempts", **{"error.type": "rate_limited"}) == 1
+
+
+def test_a_call_without_an_answer_has_failed_and_one_of_the_ledger_has_no_attempt(
+    project: Project, quick: Provider, collector: Collector
+) -> None:
+    quick.script([{"match": "Note 2.", "fault": "content_filter", "times": None}])
+    asked(sqlite(project), quick, [question(1), question(2)])
+    asked(sqlite(project), quick, [question(1)])
+    outcomes = Counter(call["ai_assets.call.outcome"] for call in collector.named("call"))
+    assert outcomes == {"answered": 2, "refused": 1}
+    (refused,) = [call for call in collector.named("call") if call.status == ERROR]
+    assert refused["error.type"] == "refused"
+    (reused,) = [call for call in collector.named("call") if call.attributes.get("ai_assets.call.reused")]
+    assert collector.below(reused) == []
+    assert reused["ai_assets.cost.saved_usd"] > 0
+    assert collector.total("ai_assets.calls", **{"ai_assets.call.outcome": "reused"}) == 1
+
+
+def test_a_stage_that_waits_for_its_batch_has_not_failed_and_its_answers_are_reused(
+    project: Project, collector: Collector
+) -> None:
+    with Provider(answers="quick", batch_seconds=0.2) as provider:
+        declare(project.root, provider.url, batch={"price_share": 0.5})
+        project.documents(2, days=1)
+        collection = project.declare(stages=[BY_BATCH])
+        with project.instance() as instance:
+            tags = {"dagster/partition": DAY}
+            assert project.execute(instance, collection, "notes", **tags).success
+            (stage,) = collector.named("stage kind")
+            assert (stage.status, stage["ai_assets.waits_for"], stage["ai_assets.calls"]) == (0, "batch", 2)
+            assert not collector.named("stage release_candidate")
+            collected(project, collection)
+            assert project.execute(instance, collection, "notes", **tags).success
+    again = next(each for each in collector.named("stage kind") if "ai_assets.waits_for" not in each.attributes)
+    calls = collector.below(again)
+    assert [(each["ai_assets.call.reused"], each["ai_assets.call.attempts"]) for each in calls] == [(True, 0)] * 2
+
+
+# Names
+
+
+def test_the_old_names_are_the_default(project: Project, quick: Provider, collector: Collector) -> None:
+    asked(sqlite(project), quick, [question(1, temperature=0.5, seed=7, prompt="3", max_output_tokens=99)])
+    (attempt,) = collector.named("chat")
+    assert attempt["gen_ai.operation.name"] == "chat"
+    assert attempt["gen_ai.system"] == "openai"
+    assert attempt["gen_ai.request.model"] == "small"
+    assert attempt["gen_ai.request.max_tokens"] == 99
+    assert attempt["gen_ai.request.temperature"] == 0.5
+    assert attempt["gen_ai.openai.request.seed"] == 7
+    assert attempt["gen_ai.response.finish_reasons"] == ["stop"]
+    assert attempt["gen_ai.usage.input_tokens"] > 0
+    assert attempt["server.address"] == "127.0.0.1"
+    assert attempt["server.port"] == quick.port
+    new = {"gen_ai.provider.name", "gen_ai.prompt.name", "gen_ai.usage.cost.amount", "gen_ai.request.seed"}
+    assert not new & set(attempt.attributes)
+    names = {name for name, _, _ in collector.metrics if name.startswith("gen_ai")}
+    assert names == {"gen_ai.client.operation.duration", "gen_ai.client.token.usage"}
+    assert (
+        collector.total("gen_ai.client.token.usage", **{"gen_ai.token.type": "input"})
+        == (attempt["gen_ai.usage.input_tokens"])
+    )
+
+
+def test_the_latest_names_are_asked_for(
+    project: Project, quick: Provider, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(OPT_IN, f"http, {LATEST}")
+    asked(sqlite(project), quick, [question(1, temperature=0.5, seed=7, prompt="3")])
+    (attempt,) = collector.named("chat")
+    assert attempt["gen_ai.provider.name"] == "openai"
+    assert attempt["gen_ai.request.seed"] == 7
+    assert (attempt["gen_ai.prompt.name"], attempt["gen_ai.prompt.version"]) == ("kind", "3")
+    assert attempt["gen_ai.usage.cost.amount"] == attempt["ai_assets.cost.usd"] > 0
+    assert (attempt["gen_ai.usage.cost.currency"], attempt["gen_ai.usage.cost.source"]) == ("USD", "local")
+    assert not {"gen_ai.system", "gen_ai.openai.request.seed"} & set(attempt.attributes)
+    names = {name for name, _, _ in collector.metrics if name.startswith("gen_ai")}
+    assert names >= {"gen_ai.client.inference.duration", "gen_ai.client.inference.usage.input_tokens"}
+    assert not names & {"gen_ai.client.operation.duration", "gen_ai.client.token.usage"}
+    assert not [name for name in collector.named("call")[0].attributes if "cost" in name], "counted once"
+
+
+def test_what_was_said_goes_along_only_where_it_is_asked_for_and_never_with_a_secret(
+    project: Project, quick: Provider, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTHER_API_KEY", SECRET)
+    asked(sqlite(project), quick, [question(f"ornithorhynchus {SECRET}")])
+    assert collector.named("chat")
+    assert not [body for body in collector.bodies if b"ornithorhynchus" in body or SECRET.encode() in body]
+    monkeypatch.setenv(CONTENT, "true")
+    asked(sqlite(project), quick, [question(f"platypus {SECRET}")])
+    assert [body for body in collector.bodies if b"platypus" in body]
+    assert not [body for body in collector.bodies if SECRET.encode() in body]
+    attempt = collector.named("chat")[-1]
+    assert json.loads(attempt["gen_ai.prompt"])[-1]["role"] == "user"
+    assert attempt["gen_ai.completion"]
+
+
+# What servers are told
+
+
+def test_each_request_says_which_attempt_it_leaves_from(
+    project: Project, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with collecting() as server:  # any server that shows headers will do
+        server.status = 404
+        fake: Any = type("Server", (), {"url": f"{server.url}/v1"})
+        asked(sqlite(project), fake, [question(1)])
+        monkeypatch.setenv("OTEL_PROPAGATORS", "none")
+        asked(sqlite(project), fake, [question(2)])
+    with_it = [each["traceparent"] for each in server.headers if "traceparent" in each]
+    first = collector.named("chat")[0]
+    assert with_it == [f"00-{first.trace_id}-{first.span_id}-01"]
+    assert server.requests == 2
+
+
+def test_a_trace_that_is_not_sampled_sends_no_spans_and_is_still_counted(
+    project: Project, quick: Provider, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    asked(sqlite(project), quick, questions(3))
+    assert not collector.spans
+    assert collector.total("ai_assets.attempts") == 3
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["", "00-0-0-01", PARENT + "x", PARENT[:-1], "ff" + PARENT[2:], f"00-{0:032x}-b7ad6b7169203331-01"],
+)  # fmt: skip
+def test_a_parent_that_the_standard_does_not_know_is_none(given: str) -> None:
+    assert parsed(given) is None
+
+
+@given(st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), st.booleans())
+def test_a_trace_context_survives_its_header(trace_id: int, span_id: int, sampled: bool) -> None:
+    context = TraceContext(trace_id=trace_id, span_id=span_id, is_sampled=sampled)
+    assert parsed(context.traceparent) == context
+
+
+# Encoding
+
+
+VALUES = st.one_of(
+    st.text(max_size=200), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False),
+    st.lists(st.text(max_size=9), max_size=3).map(tuple),
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=20), VALUES, max_size=8), st.text(max_size=30))
+def test_our_bytes_are_the_bytes_of_the_sdk(attributes: dict[str, Any], name: str) -> None:
+    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+
+    ours = EndedSpan(name, 5, 6, 7, 10**18, 10**18 + 9, "client", attributes)
+    context = [SpanContext(5, number, False, TraceFlags(1)) for number in (6, 7)]
+    theirs = ReadableSpan(
+        name, context=context[0], parent=context[1], resource=Resource({}), attributes=attributes, kind=SpanKind.CLIENT,
+        start_time=10**18, end_time=10**18 + 9,
+    )  # fmt: skip
+    (found,) = spans_in(span_encoding.request(b"", b"", [ours]))
+    (expected,) = spans_in(encode_spans([theirs]).SerializeToString())
+    assert found == expected
+
+
+# A collector that is no help
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    ["down", "hangs", pytest.param("500", marks=pytest.mark.slow), pytest.param("no address", marks=pytest.mark.slow)],
+)
+def test_a_collector_in_trouble_is_said_once_and_changes_nothing_of_the_run(
+    project: Project, quick: Provider, collector: Collector, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    monkeypatch.setattr(opening, "CLOSE_S", 0.5)
+    match trouble:
+        case "down":
+            monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:9")
+        case "500":
+            collector.status = 500
+        case "hangs":
+            collector.delay_s = 60
+        case _:
+            monkeypatch.setenv(ENDPOINT, "not an address")
+    declare(project.root, quick.url)
+    project.documents(2, days=1)
+    collection = project.declare(stages=[BRIEF])
+    started = time.monotonic()
+    with project.instance() as instance:
+        done = project.execute(instance, collection, "notes", **{"dagster/partition": DAY})
+        warned = [log.user_message for log in instance.all_logs(done.run_id) if log.level == 30]
+    assert done.success
+    assert time.monotonic() - started < 30
+    said = [line for line in warned if "collector of telemetry" in line]
+    assert len(said) == 1, warned
+    assert "The run is not affected" in said[0]
+    assert rows(sqlite(project), "SELECT count(*) AS n FROM attempts WHERE state = 'settled'")[0].n == 2
+    check_books(sqlite(project))
+
+
+def test_a_slow_collector_gets_what_fits_and_the_rest_is_dropped_and_said(
+    project: Project, quick: Provider, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4")
+    collector.delay_s = 0.3
+    results, said = asked(sqlite(project), quick, questions(40))
+    assert all(isinstance(each, Answer) for each in results)
+    assert 0 < len(collector.spans) < 80
+    assert len(said) == 1
+    assert "slower than" in said[0] or "not taken everything" in said[0]
+
+
+def test_another_protocol_than_ours_is_one_sentence(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    said: list[str] = []
+    assert opening.of_run(run_id="run", tenant="", tags={}, report=said.append) is None
+    assert said == [
+        "No telemetry is sent: OTEL_EXPORTER_OTLP_PROTOCOL is 'grpc', and only http/protobuf is spoken here. "
+        "Set it so, with the collector's port for HTTP"
+    ]
+
+
+@pytest.mark.parametrize(
+    "off", [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}]
+)
+def test_the_standards_switches_switch_it_off(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, off: Mapping[str, str]
+) -> None:
+    for name, value in off.items():
+        monkeypatch.setenv(name, value)
+    assert opening.of_run(run_id="run", tenant="", tags={}, report=print) is None
+
+
+def test_headers_compression_and_names_of_the_standards_variables_count(
+    project: Project, quick: Provider, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-key=abc")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "pipelines")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
+    asked(sqlite(project), quick, [question(1)])
+    assert {each["x-key"] for each in collector.headers} == {"abc"}
+    assert {each["content-encoding"] for each in collector.headers} == {"gzip"}
+    resource = collector.spans[0].resource
+    assert (resource["service.name"], resource["deployment.environment.name"]) == ("pipelines", "test")
+
+
+# Off
+
+
+PROGRAM = """
+import sys
+import definitions
+from ai_assets.base.home import Home
+from ai_assets.collection.loading import load_collection
+from ai_assets.orchestration.component import collection_definitions
+from ai_assets.orchestration.instance import instance
+from pathlib import Path
+collection = load_collection(Path("collections"), "notes")
+with instance(Home.from_environment()) as opened:
+    done = collection_definitions(collection).resolve_job_def("notes").execute_in_process(
+        instance=opened, tags={"dagster/partition": "2026-10-05"})
+print(done.success, sorted(each for each in sys.modules if each.startswith(("opentelemetry", "openlineage"))))
+"""
+
+
+@pytest.mark.slow
+def test_without_an_endpoint_a_run_imports_nothing_of_it(project: Project) -> None:
+    project.documents(1, days=1)
+    project.declare()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=project.root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[-1] == "True []", done.stderr[-2000:]
+
+
+# Killed
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_while_it_tells_goes_on_like_any_other(
+    project: Project, quick: Provider, collector: Collector
+) -> None:
+    quick.configure(latency_ms=1500)
+    declare(project.root, quick.url, limits={"concurrency": 4})
+    project.documents(40, days=1)
+    project.declare(stages=[BRIEF])
+    command = [sys.executable, "-c", "from ai_assets.cli import main; main()", "run", "notes", "--partition", DAY]
+    environment = {**os.environ, "OTEL_BSP_SCHEDULE_DELAY": "50"}
+    process = subprocess.Popen(
+        command, cwd=project.root, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    eventually(lambda: len(collector.named("call")) > 3)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = rows(sqlite(project), "SELECT count(*) AS n FROM attempts WHERE state = 'settled'")[0].n
+    assert 0 < before < 40
+    quick.configure(latency_ms=0)
+    done = subprocess.run(command, cwd=project.root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    check_books(sqlite(project))
+    reused = [call for call in collector.named("call") if call.attributes.get("ai_assets.call.reused")]
+    assert len(reused) >= before
+
+
+# The doctor
+
+
+def test_the_doctor_says_whether_the_collector_is_reached(
+    project: Project, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ai_assets.doctor.installation import Installation
+    from ai_assets.doctor.outside_listeners import look
+
+    def found() -> list[tuple[str, str]]:
+        return [(each.looked_at, each.level) for each in look(Installation(home=project.home))]
+
+    assert found() == [("telemetry (spans)", "ok"), ("telemetry (metrics)", "ok"), ("lineage", "ok")]
+    monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:9")
+    monkeypatch.setenv("OPENLINEAGE_URL", "nonsense")
+    assert found() == [("telemetry (spans)", "warning"), ("telemetry (metrics)", "warning"), ("lineage", "warning")]
+    assert not collector.requests, "nothing is posted"
