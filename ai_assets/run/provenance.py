@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from ai_assets.base.errors import DatasetDamaged
 from ai_assets.collection.loading import Collection
+from ai_assets.run.explain import hint
 from ai_assets.run.provenance_records import Facts, FoundRow, ProvenanceStep
 from ai_assets.run.provenance_signed import signed_steps
 from ai_assets.run.provenance_steps import made_steps
@@ -98,7 +99,8 @@ def provenance_of(
         if found is None and number is None:
             found = _current(connection, stores, collection, asked)
         if found is None:
-            raise DocumentUnknown(collection.name, asked, f" or passage{_in(number)}.")
+            end = hint(connection, collection.name, asked) if number is None else f" in release {number}."
+            raise DocumentUnknown(collection.name, asked, end)
         facts = Facts(
             connection=connection, collection=collection, stores=stores, found=found, sees=sight.sees,
             own_only=sight.own_only, live=live, missing=missing,
@@ -120,10 +122,6 @@ def provenance_of(
         maybe_usd=facts.maybe_usd,
         steps=steps,
     )
-
-
-def _in(number: int | None) -> str:
-    return "" if number is None else f" in release {number}"
 
 
 # Finding the row

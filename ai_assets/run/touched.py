@@ -6,6 +6,7 @@ still says how many there were. What answers cost is looked up in the ledger by 
 
 import json
 import math
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,7 @@ import sqlalchemy as sa
 from ai_assets.base.yaml_settings import nearest
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import consecutive
+from ai_assets.documents.source_listing import known_folders
 from ai_assets.inference import history
 from ai_assets.inference.answer_query import answers_behind, reuses_of
 from ai_assets.run.errors import NothingTouched
@@ -38,6 +40,7 @@ class Reach:
 
     by: By
     value: str
+    """Of a call its whole key."""
     stage: str | None = None
     """Only of this stage: two may have prompts of the same version."""
 
@@ -114,8 +117,6 @@ class _Found:
 def touched(collection: Collection, stores: Stores, reach: Reach) -> Touched:
     """Raises `NothingTouched` where no row and no release says so."""
     with stores.state.read() as connection:
-        if reach.by == "call":
-            reach = Reach(by="call", value=history.find(connection, reach.value), stage=reach.stage)
         places = _places_of_call(connection, collection.name, reach) if reach.by == "call" else None
         found, live = _Found(), releases.live_number(connection, collection.name)
         _in_releases(connection, stores, collection, reach, places, live, found)
@@ -141,7 +142,7 @@ def touched(collection: Collection, stores: Stores, reach: Reach) -> Touched:
     counts: defaultdict[str, int] = defaultdict(int)
     for row in rows:
         counts[row.partition] += 1
-    commands = _backfills(collection, rows)
+    commands = _backfills(collection, stores, rows)
     return Touched(
         collection=collection.name,
         reach=reach,
@@ -283,13 +284,11 @@ def _now(
                 found.calls[line] |= {call} if call else set()
 
 
-def _backfills(collection: Collection, rows: Sequence[TouchedRow]) -> list[str]:
+def _backfills(collection: Collection, stores: Stores, rows: Sequence[TouchedRow]) -> list[str]:
     """Of the partitions and stages of the rows that are current: what is in releases alone is not made again."""
-    import shlex
-
     now = [row for row in rows if row.current and row.stage in collection.asking]
     stages = [part for stage in dict.fromkeys(row.stage for row in now) for part in ("--stage", stage)]
-    order = sorted({row.partition for row in rows} | set(collection.scheme.keys(sorted({row.partition for row in now}))))
+    order = collection.scheme.keys(known_folders(stores.state, collection.name))
     commands = []
     for group in consecutive(order, {row.partition for row in now}, len(order) or 1):
         only = ["--partition", group[0]] if len(group) == 1 else ["--partitions", f"{group[0]}...{group[-1]}"]
