@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - the statements are all from here
 """Claims about where a row comes from: every step with its link, from the bytes to the release, and forward again."""
 
 import json

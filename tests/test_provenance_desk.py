@@ -1,4 +1,4 @@
-"""Claims about the pages that say where a row comes from and what a prompt published: for whom, and that links lead on."""
+"""Claims about the pages that say where a row comes from and what a prompt published: for whom, and that links lead."""
 
 import html
 import json
@@ -140,9 +140,7 @@ def test_a_forgotten_document_and_a_legal_hold_say_so(made: Project, project: Pr
 
 
 @pytest.mark.slow
-def test_both_pages_shut_nobody_out_and_fit(
-    opened: Desk, ann: Visitor, skip_loudly_without_chromium: None
-) -> None:
+def test_both_pages_shut_nobody_out_and_fit(opened: Desk, ann: Visitor, skip_loudly_without_chromium: None) -> None:
     found: dict[str, object] = {}
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])

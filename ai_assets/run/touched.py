@@ -44,6 +44,11 @@ class Reach:
     stage: str | None = None
     """Only of this stage: two may have prompts of the same version."""
 
+    def is_met_by(self, value: str | None) -> bool:
+        """A built-in model is also found without its version, which stands behind its name."""
+        name = value.partition(" ")[0] if value is not None and self.by == "model" else value
+        return self.value in (value, name)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TouchedRow:
@@ -222,7 +227,7 @@ def _by_card(card: str | None, reach: Reach, found: _Found) -> Mapping[str, int]
             if reach.stage not in (None, answer["stage"]):
                 continue
             found.known |= {value} if value else set()
-            if value == reach.value:
+            if reach.is_met_by(value):
                 counted[partition] = counted.get(partition, 0) + answer["documents"]
     return counted
 
@@ -248,15 +253,17 @@ def _lines(
     path: Path, prefix: str, stage: str, partition: str, reach: Reach, found: _Found
 ) -> Iterator[tuple[_Line, str | None]]:
     """Of one file those that are asked for, each with its call."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     there, asked, call = set(parquet_columns(path)), prefix + _COLUMN[reach.by], f"{prefix}call"
     if asked not in there:
         return
     table = read_parquet(path, list(dict.fromkeys(["document_id", asked, *([call] if call in there else [])])))
-    if reach.by != "call":
-        found.known |= {str(value) for value in pc.unique(table[asked]).to_pylist() if value is not None}
-    table = table.filter(pc.equal(table[asked], reach.value))
+    values = {str(value) for value in pc.unique(table[asked]).to_pylist() if value is not None}
+    found.known |= values
+    wanted = pa.array([value for value in values if reach.is_met_by(value)], pa.string())
+    table = table.filter(pc.is_in(table[asked], wanted))
     calls = table[call].to_pylist() if call in there else [None] * table.num_rows
     for document, key in zip(table["document_id"].to_pylist(), calls, strict=True):
         yield _Line(stage, partition, document), key
