@@ -209,6 +209,8 @@ def _targets(facts: Facts) -> Iterator[ProvenanceStep]:
             ),
             link=link,
         )
+    if not release.index_name:  # of a signed asset, which has none
+        return
     yield ProvenanceStep(
         step="target",
         of="search index",
