@@ -20,7 +20,7 @@ from ai_assets.run.context import Work
 from ai_assets.run.explain import explain
 from ai_assets.run.provenance import provenance_of
 from ai_assets.run.refresh import refresh
-from ai_assets.run.touched import Reach, touched
+from ai_assets.run.touched import TouchedBy, touched
 from ai_assets.signoff import decisions, passwords, people
 from ai_assets.signoff.publication import publish
 from ai_assets.storage.state import StateStore
@@ -90,7 +90,7 @@ def _seconds(collection: Collection, stores: Stores, names: list[str]) -> dict[s
     documents = names[:: step or 1]
     found = provenance_of(collection, stores, documents[0])
     call = next(str(each.facts["call"]) for each in found.steps if each.step == "call")
-    reaches = [Reach(by="prompt", value="1"), Reach(by="model", value="mini"), Reach(by="call", value=call)]
+    reaches = [TouchedBy(by="prompt", value="1"), TouchedBy(by="model", value="mini"), TouchedBy(by="call", value=call)]
 
     def explained(document: str) -> None:
         provenance_of(collection, stores, document)
@@ -99,7 +99,7 @@ def _seconds(collection: Collection, stores: Stores, names: list[str]) -> dict[s
     return {
         "explain of a document": [_timed(explained, document) for document in documents],
         "touched by a prompt, a model, a call": [
-            _timed(lambda each: touched(collection, stores, each), reach) for reach in reaches
+            _timed(lambda each: touched(collection, stores, each), by) for by in reaches
         ],
     }
 

@@ -25,7 +25,7 @@ from ai_assets.run.errors import NothingTouched
 from ai_assets.run.explain import search
 from ai_assets.run.provenance import Provenance, Sight, provenance_of
 from ai_assets.run.provenance_records import ProvenanceStep
-from ai_assets.run.touched import Reach, touched
+from ai_assets.run.touched import TouchedBy, touched
 from ai_assets.signoff import attestation, proving
 from ai_assets.signoff.errors import DocumentUnknown, ReleaseUnknown
 from ai_assets.storage.state import StateStore
@@ -142,7 +142,7 @@ def test_what_was_never_released_says_so(rehearsal: Provider, project: Project) 
 
 
 def test_a_prompt_shows_its_rows_releases_and_dollars(told: Told) -> None:
-    found = touched(told.collection, told.stores, Reach(by="prompt", value="1", stage="kind"))
+    found = touched(told.collection, told.stores, TouchedBy(by="prompt", value="1", stage="kind"))
     assert [(row.document, row.current, row.releases) for row in found.rows] == [
         (CHANGED, True, (2, 1)), (SAME, True, (2, 1)),
     ]  # fmt: skip
@@ -156,7 +156,7 @@ def test_a_prompt_shows_its_rows_releases_and_dollars(told: Told) -> None:
 
 def test_a_call_that_is_live_no_more_shows_where_it_was(told: Told) -> None:
     old = told.calls(CHANGED)[0]
-    found = touched(told.collection, told.stores, Reach(by="call", value=old))
+    found = touched(told.collection, told.stores, TouchedBy(by="call", value=old))
     [row] = found.rows
     assert (row.document, row.current, row.live, row.releases) == (CHANGED, False, False, (1,))
     assert [(each.number, each.live) for each in found.releases] == [(1, False)]
@@ -165,9 +165,9 @@ def test_a_call_that_is_live_no_more_shows_where_it_was(told: Told) -> None:
 
 def test_a_model_that_nothing_names_is_refused_with_the_nearest(told: Told) -> None:
     with pytest.raises(NothingTouched, match="comes from the model 'mimi'; did you mean 'mini'"):
-        touched(told.collection, told.stores, Reach(by="model", value="mimi"))
+        touched(told.collection, told.stores, TouchedBy(by="model", value="mimi"))
     with pytest.raises(NothingTouched):
-        touched(told.collection, told.stores, Reach(by="model", value="mini", stage="other"))
+        touched(told.collection, told.stores, TouchedBy(by="model", value="mini", stage="other"))
 
 
 # As a statement
@@ -271,8 +271,12 @@ def test_no_question_reads_the_ledger_from_end_to_end(
     with heard() as asked:
         provenance_of(collection, stores, CHANGED)
         provenance_of(collection, stores, SAME, number=1)
-        for reach in (Reach(by="prompt", value="1"), Reach(by="model", value="mini"), Reach(by="call", value=call)):
-            touched(collection, stores, reach)
+        for by in (
+            TouchedBy(by="prompt", value="1"),
+            TouchedBy(by="model", value="mini"),
+            TouchedBy(by="call", value=call),
+        ):
+            touched(collection, stores, by)
     assert {name for name in BIG if any(re.search(rf"\b{name}\b", said) for said, _ in asked)} >= {
         "attempts", "calls", "reuses", "callers", "sent_requests"
     }  # fmt: skip

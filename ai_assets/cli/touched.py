@@ -17,7 +17,7 @@ from ai_assets.cli.output import (
     table,
 )
 from ai_assets.inference import history
-from ai_assets.run.touched import By, Reach, Touched
+from ai_assets.run.touched import By, Touched, TouchedBy
 from ai_assets.run.touched import touched as find_touched
 
 SHOWN = 50
@@ -49,7 +49,7 @@ def touched(
     if by == "call":
         with places.state.read() as connection:
             value = history.find(connection, value)
-    found = find_touched(chosen, places, Reach(by=by, value=value, stage=stage))
+    found = find_touched(chosen, places, TouchedBy(by=by, value=value, stage=stage))
     if as_json:
         print_json(found.plain)
         return
@@ -61,7 +61,7 @@ def _show(found: Touched) -> None:
     more = f", {live[0].rows:,} of them live" if live else ", none of them live"
     unknown = f" ({found.unpriced:,} of unknown price)" if found.unpriced else ""
     console.print(led(
-        f"{found.reach.by} {found.reach.value}", "bold",
+        f"{found.asked.by} {found.asked.value}", "bold",
         f": {rows:,} rows of {found.collection}{more}; {found.answers:,} answers, {money(found.cost_usd)}{unknown}",
     ))  # fmt: skip
     told = [

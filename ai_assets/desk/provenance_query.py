@@ -9,7 +9,7 @@ from ai_assets.desk.context import Desk
 from ai_assets.retention import holds as legal_holds
 from ai_assets.run.provenance import Provenance, Sight, provenance_of
 from ai_assets.run.provenance_records import ProvenanceStep, StepLink
-from ai_assets.run.touched import By, Reach, Touched, touched
+from ai_assets.run.touched import By, Touched, TouchedBy, touched
 from ai_assets.signoff import attestation
 from ai_assets.signoff.audit_errors import NotProvable
 from ai_assets.signoff.people import EVERYWHERE, Person
@@ -106,7 +106,7 @@ def _asked(link: StepLink, **names: str) -> str:
 
 def touched_view(desk: Desk, person: Person, name: str, by: By, value: str, stage: str | None) -> TouchedView:
     collection = collection_seen(desk, person, name)
-    found = touched(collection, desk.stores, Reach(by=by, value=storable(value) or "", stage=stage))
+    found = touched(collection, desk.stores, TouchedBy(by=by, value=storable(value) or "", stage=stage))
     now = sorted({row.partition for row in found.current if row.stage in collection.asking})
     price = None
     if now and collection.signed_asset is None and person.may("reviewer", name):

@@ -35,7 +35,7 @@ MOST_COMMANDS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reach:
+class TouchedBy:
     """What is asked."""
 
     by: By
@@ -77,7 +77,7 @@ class TouchedRelease:
 @dataclass(frozen=True, kw_only=True)
 class Touched:
     collection: str
-    reach: Reach
+    asked: TouchedBy
     stages: tuple[str, ...]
     partitions: Mapping[str, int]
     """By partition, how many rows, as computed last or in a release."""
@@ -119,7 +119,7 @@ class _Found:
     """Other values that were met, for who misspelt one."""
 
 
-def touched(collection: Collection, stores: Stores, reach: Reach) -> Touched:
+def touched(collection: Collection, stores: Stores, reach: TouchedBy) -> Touched:
     """Raises `NothingTouched` where no row and no release says so."""
     with stores.state.read() as connection:
         places = _places_of_call(connection, collection.name, reach) if reach.by == "call" else None
@@ -150,7 +150,7 @@ def touched(collection: Collection, stores: Stores, reach: Reach) -> Touched:
     commands = _backfills(collection, stores, rows)
     return Touched(
         collection=collection.name,
-        reach=reach,
+        asked=reach,
         stages=tuple(dict.fromkeys(row.stage for row in rows)),
         partitions=dict(counts),
         rows=rows,
@@ -163,13 +163,13 @@ def touched(collection: Collection, stores: Stores, reach: Reach) -> Touched:
     )
 
 
-def _hint(reach: Reach, found: _Found) -> str:
+def _hint(reach: TouchedBy, found: _Found) -> str:
     if reach.by == "call" or not found.known:
         return "."
     return nearest(reach.value, sorted(found.known))
 
 
-def _places_of_call(connection: sa.Connection, collection: str, reach: Reach) -> set[str]:
+def _places_of_call(connection: sa.Connection, collection: str, reach: TouchedBy) -> set[str]:
     """Partitions that it was asked for in, by the ledger."""
     made = history.attempts_of(connection, reach.value)
     every = [*made, *reuses_of(connection, made)]
@@ -180,7 +180,7 @@ def _places_of_call(connection: sa.Connection, collection: str, reach: Reach) ->
 
 
 def _in_releases(
-    connection: sa.Connection, stores: Stores, collection: Collection, reach: Reach, places: set[str] | None,
+    connection: sa.Connection, stores: Stores, collection: Collection, reach: TouchedBy, places: set[str] | None,
     live: int | None, found: _Found,
 ) -> None:  # fmt: skip
     cards = release_cards.kept_texts(connection, collection.name)
@@ -214,7 +214,7 @@ def _told(release: Release, live: int | None, rows: int, there: Sequence[str], *
     )  # fmt: skip
 
 
-def _by_card(card: str | None, reach: Reach, found: _Found) -> Mapping[str, int] | None:
+def _by_card(card: str | None, reach: TouchedBy, found: _Found) -> Mapping[str, int] | None:
     """By partition, how many documents; None where there is no card that could say so."""
     if card is None or reach.by == "call":
         return None
@@ -233,7 +233,7 @@ def _by_card(card: str | None, reach: Reach, found: _Found) -> Mapping[str, int]
 
 
 def _of_part(
-    stores: Stores, collection: Collection, partition: str, part: Part, reach: Reach,
+    stores: Stores, collection: Collection, partition: str, part: Part, reach: TouchedBy,
     read: dict[str, list[tuple[_Line, str | None]]], found: _Found,
 ) -> list[tuple[_Line, str | None]]:  # fmt: skip
     if part.documents_file not in read:
@@ -250,7 +250,7 @@ def _of_part(
 
 
 def _lines(
-    path: Path, prefix: str, stage: str, partition: str, reach: Reach, found: _Found
+    path: Path, prefix: str, stage: str, partition: str, reach: TouchedBy, found: _Found
 ) -> Iterator[tuple[_Line, str | None]]:
     """Of one file those that are asked for, each with its call."""
     import pyarrow as pa
@@ -273,7 +273,7 @@ def _lines(
 
 
 def _now(
-    connection: sa.Connection, stores: Stores, collection: Collection, reach: Reach, places: set[str] | None,
+    connection: sa.Connection, stores: Stores, collection: Collection, reach: TouchedBy, places: set[str] | None,
     found: _Found,
 ) -> None:  # fmt: skip
     query = sa.text("SELECT partition FROM datasets WHERE collection = :c AND asset = :a ORDER BY partition")
