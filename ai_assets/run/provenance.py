@@ -141,7 +141,7 @@ def _in_release(connection: sa.Connection, stores: Stores, release: Release, ask
 def _current(connection: sa.Connection, stores: Stores, collection: Collection, asked: str) -> FoundRow | None:
     """As it was computed last."""
     query = sa.text("SELECT partition FROM datasets WHERE collection = :c AND asset = 'documents' ORDER BY partition")
-    every = list(connection.execute(query, {"c": collection.name}).scalars())
+    every: list[str] = list(connection.execute(query, {"c": collection.name}).scalars())
     for partition in _places(connection, collection.name, asked, every):
         manifest = stores.lake.manifest(collection.name, "documents", partition)
         if manifest is None:
@@ -193,7 +193,7 @@ def _history_places(connection: sa.Connection, collection: str, asked: str) -> l
     query = sa.text(
         "SELECT partition FROM document_history WHERE collection = :c AND document_id = :d ORDER BY happened_at DESC"
     )
-    found = connection.execute(query, {"c": collection, "d": storable(asked) or ""}).scalars()
+    found: list[str] = list(connection.execute(query, {"c": collection, "d": storable(asked) or ""}).scalars())
     return list(dict.fromkeys(found))
 
 

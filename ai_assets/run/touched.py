@@ -20,7 +20,8 @@ from ai_assets.collection.loading import Collection
 from ai_assets.collection.partitions import consecutive
 from ai_assets.documents.source_listing import known_folders
 from ai_assets.inference import history
-from ai_assets.inference.answer_query import answers_behind, reuses_of
+from ai_assets.inference.answer_query import DocumentReuse, answers_behind, reuses_of
+from ai_assets.inference.history import Attempt
 from ai_assets.run.errors import NothingTouched
 from ai_assets.signoff import release_cards, releases
 from ai_assets.signoff.frozen_candidate import has_snapshot, snapshot_paths
@@ -172,7 +173,7 @@ def _hint(reach: TouchedBy, found: _Found) -> str:
 def _places_of_call(connection: sa.Connection, collection: str, reach: TouchedBy) -> set[str]:
     """Partitions that it was asked for in, by the ledger."""
     made = history.attempts_of(connection, reach.value)
-    every = [*made, *reuses_of(connection, made)]
+    every: list[Attempt | DocumentReuse] = [*made, *reuses_of(connection, made)]
     return {item.partition for item in every if item.collection == collection}
 
 
@@ -280,7 +281,8 @@ def _now(
     for stage in collection.stages:
         if reach.stage not in (None, stage.name):
             continue
-        for partition in connection.execute(query, {"c": collection.name, "a": stage.name}).scalars():
+        every: list[str] = list(connection.execute(query, {"c": collection.name, "a": stage.name}).scalars())
+        for partition in every:
             if places is not None and partition not in places:
                 continue
             manifest = stores.lake.manifest(collection.name, stage.name, partition)
