@@ -83,5 +83,7 @@ def _show(found: Touched) -> None:
         console.print(f"What making them again would cost: {command}", soft_wrap=True)
     if found.more_backfills:
         console.print(f"and {found.more_backfills} more ranges of partitions")
-    if not found.backfills:
+    if found.current and not found.backfills:
+        console.print("No model of a route was asked for these rows, so there is nothing to price.")
+    elif not found.backfills:
         console.print("No row as computed last says so: a backfill would make nothing of it again.")
