@@ -13,7 +13,7 @@ from rich.table import Table
 BENCHES = (
     "load", "embed", "scale", "backfill", "hybrid_search", "retrieval", "inference", "fairness", "batch", "deadline",
     "functions", "whole_run", "ledger", "postgres", "processes", "installation", "plan", "warehouse", "desk", "serve",
-    "evaluation", "decisions", "suites", "classifier", "classifier_adaptation", "telemetry",
+    "provenance", "evaluation", "decisions", "suites", "classifier", "classifier_adaptation", "telemetry",
 )  # fmt: skip
 
 

@@ -284,6 +284,10 @@ def furnished(told: Story, ann: Visitor) -> dict[str, Opened]:
         "library, compared": Opened(address=f"/releases/library/{release}/difference"),
         "library, releases": Opened(address="/releases/library"),
         "library, book": Opened(address=f"/releases/library/{release}/document?id={BOOK_ID}"),
+        "library, provenance": Opened(address=f"/explain/library?{urlencode({'id': BOOK_ID})}", open_all=True),
+        "library, touched": Opened(
+            address=f"/touched/library?{urlencode({'by': 'model', 'value': 'builtin/zero-shot'})}"
+        ),
         "library, card": Opened(address=f"/releases/library/{release}/card"),
         "evaluations": Opened(address="/evaluation"),
         "evaluation": Opened(address="/evaluation/library", open_all=True),

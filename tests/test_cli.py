@@ -135,6 +135,8 @@ def test_the_whole_story_from_candidate_to_rollback(project: Project) -> None:
     assert explained["live"]["approved_by"] == "grace"
     assert explained["current"]["status"] == "ok"
     assert [event["event"] for event in explained["history"]] == ["added"]
+    assert explained["provenance"]["release"] == 2
+    assert "ai-assets releases show papers 2" in project("explain", "papers", "2026-03-01/lease.md").out
 
     project("releases", "rollback", "papers", "--reason", "offer withdrawn")
     assert [r["number"] for r in project("releases", "list", "papers", "--json").json if r["live"]] == [1]

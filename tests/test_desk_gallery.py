@@ -17,7 +17,8 @@ pytestmark = pytest.mark.slow
 STYLES = Path(__file__).parent.parent / "ai_assets/desk/static"
 NO_PAGES = {
     "/audit.jsonl", "/costs/{name}.csv", "/releases/{collection}/{number}/card.md",
-    "/releases/{collection}/{number}/card.json",
+    "/releases/{collection}/{number}/card.json", "/explain/{collection}/provenance.json",
+    "/explain/{collection}/statement.json",
 }  # fmt: skip
 """Downloads."""
 BROKEN_WORDS = """() => {

@@ -33,7 +33,8 @@ READING: Sequence[tuple[str, ...]] = (
     ("ledger", "list"), ("ledger", "ambiguous"), ("ledger", "budgets"), ("ledger", "reconcile", "--history"),
     ("budget", "show"), ("budget", "history"), ("canary", "status"), ("canary", "changes"),
     ("corrections", "list", "notes"), ("reviewers", "list"), ("plan", "notes"), ("verify",), ("verify", "notes"),
-    ("card", "notes"),
+    ("card", "notes"), ("explain", "notes", f"{DAY}/0.txt", "--in-toto"),
+    ("touched", "notes", "--model", "builtin/zero-shot"),
 )  # fmt: skip
 IN_WAL = "only.in.the.wal"
 

@@ -92,6 +92,10 @@ def test_a_document_and_where_it_comes_from(client: TestClient) -> None:
     assert (found["partition"], found["signed_by"], found["release"]) == (DAY, ["ann"], 2)
     assert "leaf" not in found["document"]
     assert client.get(f"/v1/notes/explain/{FIRST}").json()["live"]["release"] == 2
+    [hit] = client.get("/v1/notes/search", params={"q": "heron", "k": 1}).json()["hits"]
+    told = client.get(f"/v1/notes/explain/{hit['chunk_id']}", params={"release": 2}).json()["provenance"]
+    assert (told["document"], told["chunk"], told["standing"]) == (FIRST, hit["chunk_id"], "live")
+    assert [step["step"] for step in told["steps"]][-2:] == ["release", "target"]
     missing = client.get("/v1/notes/documents/none.txt")
     assert (missing.status_code, missing.json()["error"]) == (404, "notes has no document 'none.txt' in release 2.")
 

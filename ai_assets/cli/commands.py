@@ -108,7 +108,12 @@ COMMANDS: Mapping[str, Command] = {
     "explain": Command(
         "documents",
         "explain",
-        "Where a document comes from, what was made of it, in which release it is live, and who signed.",
+        "Where a document comes from, step by step to the release and who signed, and what was made of it.",
+    ),
+    "touched": Command(
+        "touched",
+        "touched",
+        "Which rows and releases a prompt, a model or a call touched, what that cost, and what a backfill would do.",
     ),
     "answer": Command(
         "answer",

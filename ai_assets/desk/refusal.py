@@ -13,6 +13,7 @@ from ai_assets.desk.access import NotSeen
 from ai_assets.desk.errors import FormUsedElsewhere, LaunchRefused, PriceBusy, StartedBefore
 from ai_assets.ops.dagster_client import DagsterRefused, DagsterUnreachable
 from ai_assets.planning.backfills import BackfillUnderWay
+from ai_assets.run.errors import NothingTouched
 from ai_assets.signoff.errors import (
     ClaimRefused,
     ClaimTaken,
@@ -35,6 +36,7 @@ _STATUS: Mapping[type[UserError], int] = {
     NotSeen: 404,
     CollectionUnknown: 404,
     DocumentUnknown: 404,
+    NothingTouched: 404,
     ReleaseUnknown: 404,
     DecisionTooLate: 409,
     ReleaseFilesRemoved: 409,

@@ -100,11 +100,11 @@ def open_answer(stores: Stores, key: str, sees: Sees = lambda _collection: True)
         found = history.call(connection, key)
         packed = packed_of(connection, made)
         kept = {name: _kept_releases(connection, name) for name in {place[0] for place in places}}
-        missing = None if packed or erased else _why_missing(connection, stores, packed, made, sees)
+        missing = None if packed or erased else why_not_kept(connection, stores, packed, made, sees)
     answered = next((item for item in made if item.attempt == found.answered_by), None)
     shown = answered or made[-1]
     text = None if found.body is None else answer_text(found.body, shown.protocol, stores.home.inference)
-    sent = _masked_request(read_sent(unpacked(packed))) if packed else None
+    sent = masked_request(read_sent(unpacked(packed))) if packed else None
     mine = [item for item in reuses if sees(item.collection)]
     uses = [use for place in list(places)[:MOST_PLACES] for use in _uses(stores, key, place, places[place], kept)]
     return AnswerRecord(
@@ -122,7 +122,7 @@ def open_answer(stores: Stores, key: str, sees: Sees = lambda _collection: True)
         sent=sent,
         sent_missing=missing,
         erased=erased,
-        attempts=[_without_others(item, sees) for item in made],
+        attempts=[without_others(item, sees) for item in made],
         input_tokens=answered.input_tokens if answered else None,
         output_tokens=answered.output_tokens if answered else None,
         cost_usd=math.fsum(item.cost_usd or 0.0 for item in made),
@@ -146,7 +146,7 @@ def _why_erased(connection: sa.Connection, made: Sequence[Attempt], sees: Sees) 
     return "The question and the answer were erased with a document that was forgotten."
 
 
-def _why_missing(
+def why_not_kept(
     connection: sa.Connection, stores: Stores, packed: str | None, made: Sequence[Attempt], sees: Sees
 ) -> str:
     if packed == "":
@@ -168,7 +168,7 @@ def _forgotten_since(connection: sa.Connection, item: Attempt) -> bool:
     return any(found.at > item.sent_at for found in forgotten.of(connection, item.collection).documents.values())
 
 
-def _without_others(item: Attempt, sees: Sees) -> Attempt:
+def without_others(item: Attempt, sees: Sees) -> Attempt:
     shown = replace(item, message=None if item.message is None else masked(item.message))
     if sees(item.collection):
         return shown
@@ -177,7 +177,7 @@ def _without_others(item: Attempt, sees: Sees) -> Attempt:
     )
 
 
-def _masked_request(found: SentRequest) -> SentRequest:
+def masked_request(found: SentRequest) -> SentRequest:
     schema, settings = (json.loads(masked(json.dumps(part))) for part in (found.schema, dict(found.settings)))
     return replace(
         found,

@@ -103,6 +103,11 @@ class EmbeddingUnknown(UserError):
         )
 
 
+class NothingTouched(UserError):
+    def __init__(self, collection: str, by: str, value: str, hint: str) -> None:
+        super().__init__(f"No row and no release of {collection} comes from the {by} '{value}'{hint}")
+
+
 class StageWithoutRoute(UserError):
     def __init__(self, stage: str) -> None:
         super().__init__(

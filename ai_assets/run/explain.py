@@ -178,13 +178,12 @@ def explain(collection: Collection, stores: Stores, document: str) -> dict[str, 
             ).mappings()
         ]
         if not history:
-            query = sa.text("SELECT DISTINCT document_id FROM document_history WHERE collection = :c LIMIT 100000")
-            known: list[str] = list(connection.execute(query, {"c": collection.name}).scalars())
-            raise DocumentUnknown(collection.name, document, _hint(document, known))
+            raise DocumentUnknown(collection.name, document, hint(connection, collection.name, document))
         live = releases.live(connection, collection.name)
         partition = _partition_of(history)
         request = requests.latest_of(connection, collection.name, partition)
-        held = [item.plain for item in held_status(connection, collection).items if item.held.document_id == document]
+        waiting = held_status(connection, collection, partition=partition).items
+        held = [item.plain for item in waiting if item.held.document_id == document]
         decided = [vars(each) for each in decisions_of(connection, collection.name).every
                    if each.document_id == document]  # fmt: skip
     found: dict[str, Any] = {"collection": collection.name, "document": document, "partition": partition}
@@ -307,7 +306,10 @@ def _row(batches: Iterable[Any], document: str) -> dict[str, Any] | None:
     return None
 
 
-def _hint(document: str, known: list[str]) -> str:
+def hint(connection: sa.Connection, collection: str, document: str) -> str:
+    """The end of the sentence that there is no such document."""
+    query = sa.text("SELECT DISTINCT document_id FROM document_history WHERE collection = :c LIMIT 100000")
+    known: list[str] = list(connection.execute(query, {"c": collection}).scalars())
     if not known:
         return "; nothing has been computed yet (ai-assets run)."
     ending = [name for name in known if name.rsplit("/", 1)[-1] == document]

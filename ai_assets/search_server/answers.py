@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import collection_seen
 from ai_assets.desk.context import Desk
+from ai_assets.desk.provenance_query import provenance_seen
 from ai_assets.run import explain, release_columns, released
 from ai_assets.search_server.errors import FilterUnknown
 from ai_assets.signoff import releases, served
@@ -166,6 +167,10 @@ def document(desk: Desk, person: Person, name: str, document_id: str) -> LiveDoc
     )
 
 
-def explained(desk: Desk, person: Person, name: str, document_id: str) -> dict[str, Any]:
-    """Where it comes from, what was made of it, in which release it is live, and who signed."""
-    return explain.explain(collection_seen(desk, person, name), desk.stores, document_id)
+def explained(
+    desk: Desk, person: Person, name: str, asked: str, release: int | None = None
+) -> dict[str, Any]:  # fmt: skip
+    """Where a document or a passage comes from, step by step, what was made of it, and who signed."""
+    found = provenance_seen(desk, person, name, asked, release)
+    about = explain.explain(collection_seen(desk, person, name), desk.stores, found.document)
+    return {**about, "provenance": found.plain}

@@ -81,9 +81,14 @@ def _for_programs(desk: Desk) -> APIRouter:
         return answers.document(desk, _asking(request), collection, document)
 
     @routes.get("/{collection}/explain/{document:path}")
-    def explain(request: Request, collection: str, document: str) -> dict[str, Any]:
-        """Bytes, versions, calls, release and signature of a document, and its history."""
-        return answers.explained(desk, _asking(request), collection, document)
+    def explain(
+        request: Request,
+        collection: str,
+        document: str,
+        release: Annotated[int | None, Query(description="As it is in this one; by default in the live one.")] = None,
+    ) -> dict[str, Any]:
+        """Of a document or a passage (`chunk_id`): bytes, versions, calls, release, signature, each step; history."""
+        return answers.explained(desk, _asking(request), collection, document, release)
 
     return routes
 
@@ -121,7 +126,7 @@ def _for_agents(desk: Desk) -> "MCPServer[Any]":
 
     @server.tool()
     async def explain(context: "Context[Any, Request]", collection: str, document_id: str) -> dict[str, Any]:
-        """Where a document comes from: bytes, model calls, dollars, release and who signed."""
+        """Where a document, or a passage by its chunk_id, comes from: bytes, prompts, calls, dollars, who signed."""
         return await _said(answers.explained, desk, _asked_by(context), collection, document_id)
 
     return server

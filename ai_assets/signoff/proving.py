@@ -10,7 +10,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from ai_assets.base.errors import FileUnwritable
+from ai_assets.base.errors import FileUnwritable, StateUnavailable
 from ai_assets.signoff import audit, authority, checkpoints, forgotten, keys, releases, requests
 from ai_assets.signoff.audit import Record
 from ai_assets.signoff.audit_errors import NotProvable
@@ -33,17 +33,20 @@ DECISION = "/decision"
 
 
 def prove(stores: Stores, collection: str, number: int | None, document: str | None) -> dict[str, Json]:
-    """Of a release (the live one, where none is named), and of a document in it. Makes a checkpoint for it."""
+    """Of a release (the live one, where none is named), and of a document in it. Makes a checkpoint for it; in a home
+    that cannot be written the newest is taken."""
     with stores.state.read() as connection:
         release = (
             releases.require_live(connection, collection)
             if number is None
             else releases.get(connection, collection, number)
         )
-    note = checkpoints.make(stores).note
+    note = _checkpoint(stores)
     with stores.state.read() as connection:
         known = authority.of(connection)
         told = [_published(connection, known, release), *_approvals(connection, known, release)]
+        if max(record.seq for record in told) > note.size:
+            raise NotProvable(_name(release), f"the newest checkpoint is of {note.size} records, which it is not among")
         tree = checkpoints.tree(connection, note.size)
         if tree.root() != note.root:
             raise NotProvable(_name(release), "the audit chain changed while the proof was made; try again")
@@ -57,6 +60,17 @@ def prove(stores: Stores, collection: str, number: int | None, document: str | N
         if document is not None:
             proof["document"] = _document(stores, connection, release, document)
     return proof
+
+
+def _checkpoint(stores: Stores) -> SignedNote:
+    try:
+        return checkpoints.make(stores).note
+    except StateUnavailable:
+        with stores.state.read() as connection:
+            row = checkpoints.newest(connection)
+        if row is None:
+            raise
+        return SignedNote.read(row.note)
 
 
 def write(proof: Mapping[str, Json], path: Path) -> Path:

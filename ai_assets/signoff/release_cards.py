@@ -219,6 +219,19 @@ def kept_text(connection: sa.Connection, collection: str, number: int) -> str | 
     return stored
 
 
+def kept_texts(connection: sa.Connection, collection: str) -> dict[int, str]:
+    """All that are kept, by release. Raises `CardAltered` for the first that is not what was published."""
+    query = sa.text("SELECT number, card FROM release_cards WHERE collection = :c ORDER BY number")
+    stored: dict[int, str] = {row.number: row.card for row in connection.execute(query, {"c": collection})}
+    for record in audit.select(connection, collections=[collection], actions=["published"]):
+        told, number = record.subject.get("card"), int(str(record.subject["release"]))
+        if told is not None and number not in stored:
+            raise CardAltered(collection, number, "it is gone")
+        if number in stored and card_digest(stored[number]) != told:
+            raise CardAltered(collection, number, f"its bytes amount to {card_digest(stored[number])[:12]}")
+    return stored
+
+
 def _told(connection: sa.Connection, collection: str, number: int) -> str | None:
     for record in audit.select(connection, collections=[collection], actions=["published"]):
         if record.subject["release"] == number:
