@@ -1,6 +1,7 @@
 """Shared fixtures: a project in a temporary folder with collections of its own, and a real PostgreSQL server."""
 
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -54,7 +55,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 REPOSITORY = Path(__file__).parent.parent
 SECONDS = Path(__file__).parent / "data" / "seconds.json"
-"""Of the longest files, by `-m`: from the reports of a run each (`--junitxml`). A wrong one costs time and no more."""
+"""Of the longest files, by `-m`: from the reports of a run each (`--junitxml`). A wrong one costs time and no more; a
+file that is not named begins before all others, as it may be a long one."""
 WARM = WarmCommand()
 """Of this worker of pytest."""
 CHROMIUM = Path("/usr/bin/chromium")
@@ -461,7 +463,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadFileSch
 
     class LongestFirst(LoadFileScheduling):
         def _assign_work_unit(self, node: Any) -> None:
-            longest = max(self.workqueue, key=lambda file: (known.get(file, 0), len(self.workqueue[file])))
+            longest = max(self.workqueue, key=lambda file: (known.get(file, math.inf), len(self.workqueue[file])))
             self.workqueue.move_to_end(longest, last=False)
             super()._assign_work_unit(node)
 
