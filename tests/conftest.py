@@ -127,16 +127,13 @@ class Project:
     @contextmanager
     def instance(self) -> "Iterator[dg.DagsterInstance]":
         """The Dagster instance of the home."""
-        self._furnish_dagster()
-        with instance(self.home) as opened:
-            yield opened
-
-    def _furnish_dagster(self) -> None:
         in_files = self.home.environment == "local"
         if in_files and not (self.home.dagster / "history").exists():
             for path, content in _empty_dagster().items():
                 (self.home.dagster / path).parent.mkdir(parents=True, exist_ok=True)
                 (self.home.dagster / path).write_bytes(content)
+        with instance(self.home) as opened:
+            yield opened
 
     def execute(
         self, opened: "dg.DagsterInstance", collection: Collection, job: str, **tags: str
@@ -166,8 +163,6 @@ class Project:
 
     def cli(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         """The real command, in a process of its own (warm.py)."""
-        if arguments[:1] == ("run",) and not environment:
-            self._furnish_dagster()
         return WARM.run(arguments, cwd=self.root, env={**os.environ, **environment}, timeout_s=300)
 
 

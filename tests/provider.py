@@ -78,7 +78,7 @@ class Provider:
             code = process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             process.send(signal.SIGKILL)
-            code = process.wait(STOP_S)
+            code = -signal.SIGKILL
         process.place.cleanup()
         self._process = None
         return code
