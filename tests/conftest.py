@@ -1,17 +1,20 @@
 """Shared fixtures: a project in a temporary folder with collections of its own, and a real PostgreSQL server."""
 
 import json
+import math
 import multiprocessing
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import uuid
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from compileall import compile_dir
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -52,7 +55,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 REPOSITORY = Path(__file__).parent.parent
 SECONDS = Path(__file__).parent / "data" / "seconds.json"
-"""Of the longest files, by `-m`: from the reports of a run each (`--junitxml`). A wrong one costs time and no more."""
+"""Of the longest files, by `-m`: from the reports of a run each (`--junitxml`). A wrong one costs time and no more; a
+file that is not named begins before all others, as it may be a long one."""
 WARM = WarmCommand()
 """Of this worker of pytest."""
 CHROMIUM = Path("/usr/bin/chromium")
@@ -411,12 +415,31 @@ def skip_loudly() -> Callable[[str], None]:
 # Where tests write, and which files begin
 
 
+_KEEPS_NONE = pytest.StashKey[bool]()
 MEMORY = Path("/dev/shm")
 ROOM = 4 << 30
 """Of the folder in memory, beside as much again for the programs under test: a worker leaves a few hundred MB."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    _keep_bytecode(config)
+    _write_to_memory(config)
+
+
+def _keep_bytecode(config: pytest.Config) -> None:
+    """Where the environment keeps none, each of the hundreds of processes under test would compile all our modules."""
+    if not hasattr(config, "workerinput"):
+        compile_dir(REPOSITORY / "ai_assets", quiet=2)
+    config.stash[_KEEPS_NONE] = sys.dont_write_bytecode
+    sys.dont_write_bytecode = False  # while tests are collected: what pytest makes of their files takes it ten seconds
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What tests write themselves is compiled as the environment says."""
+    sys.dont_write_bytecode = session.config.stash[_KEEPS_NONE]
+
+
+def _write_to_memory(config: pytest.Config) -> None:
     """Temporary folders are in memory where there is room: what waits for a disk is most of many tests."""
     if config.getoption("basetemp") or "PYTEST_DEBUG_TEMPROOT" in os.environ or hasattr(config, "workerinput"):
         return
@@ -435,7 +458,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadFileSch
 
     class LongestFirst(LoadFileScheduling):
         def _assign_work_unit(self, node: Any) -> None:
-            longest = max(self.workqueue, key=lambda file: (known.get(file, 0), len(self.workqueue[file])))
+            longest = max(self.workqueue, key=lambda file: (known.get(file, math.inf), len(self.workqueue[file])))
             self.workqueue.move_to_end(longest, last=False)
             super()._assign_work_unit(node)
 

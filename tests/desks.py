@@ -2,8 +2,7 @@
 
 import os
 import re
-import subprocess
-import sys
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -14,9 +13,10 @@ from typing import Any
 
 import httpx
 import uvicorn
-from conftest import Project, free_port
+from conftest import WARM, Project, free_port
 from signing import PASSWORD, current
 from starlette.types import ASGIApp
+from warm import WarmProcess
 
 from ai_assets.desk import sessions
 from ai_assets.desk.context import Desk
@@ -25,7 +25,7 @@ from ai_assets.desk.signed_values import Seal
 from ai_assets.ops.dagster_client import answers
 from ai_assets.signoff.people import Person
 
-START_S = 120.0
+START_S, STOP_S = 120.0, 30.0
 PLAIN: dict[str, Any] = {"trust_env": False, "timeout": 30.0, "verify": False}
 """For httpx: nothing but plain HTTP on this machine. Loading certificates for it would take longer than most calls."""
 
@@ -74,7 +74,7 @@ def served(desk: Desk) -> Iterator[Desk]:
 class DeskProcess:
     project: Project
     port: int = field(default_factory=free_port)
-    process: "subprocess.Popen[bytes] | None" = None
+    process: WarmProcess | None = None
     visitors: "list[Visitor]" = field(default_factory=list)
 
     @property
@@ -86,14 +86,9 @@ class DeskProcess:
         return self.project.home.root / "desk-test.log"
 
     def start(self, **environment: str) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [Path(sys.executable).parent / "ai-assets", "desk", "--port", str(self.port)],
-                cwd=self.project.root,
-                env={**os.environ, **environment},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        self.process = WARM.start(
+            ["desk", "--port", str(self.port)], cwd=self.project.root, env={**os.environ, **environment}, log=self.log
+        )
         deadline = time.monotonic() + START_S
         while not answers(f"{self.url}/health"):
             assert self.process.poll() is None, self.log.read_text()
@@ -102,8 +97,9 @@ class DeskProcess:
 
     def kill(self) -> None:
         assert self.process is not None
-        self.process.kill()
-        self.process.wait()
+        self.process.send(signal.SIGKILL)
+        self.process.wait(STOP_S)
+        self.process.place.cleanup()
 
     def visitor(self, person: str | Person) -> "Visitor":
         visitor = Visitor(self.url)

@@ -2,8 +2,9 @@
 
 import json
 import os
+import signal
 import subprocess
-import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +12,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import requests
-
-import ai_assets.base.child_main
+from warm import LOOK_S, PROVIDER, WarmCommand, WarmProcess
 
 REPOSITORY = Path(__file__).parent.parent
-STOP_S = 10.0
+START_S, STOP_S = 60.0, 10.0
+_PROVIDERS = WarmCommand(PROVIDER)
 
 
 class Provider:
@@ -27,6 +28,7 @@ class Provider:
     url: str
     """With /v1: what `base_url` is set to."""
     port: int
+    pid: int
 
     def __init__(self, *, script: Sequence[Mapping[str, Any]] | Path = (), **options: Any) -> None:
         self._script = [] if isinstance(script, Path) else list(script)
@@ -41,7 +43,7 @@ class Provider:
                 self._arguments += [option, ",".join(map(str, value))]
             elif value is not None:
                 self._arguments += [option, str(value)]
-        self._process: subprocess.Popen[str] | None = None
+        self._process: WarmProcess | None = None
 
     @contextmanager
     def lent(self) -> Iterator[None]:
@@ -53,27 +55,15 @@ class Provider:
         self.script([])
 
     def start(self) -> Self:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                ai_assets.base.child_main.__file__,
-                str(os.getpid()),
-                "ai_assets.rehearsal",
-                *self._arguments,
-            ],
-            cwd=REPOSITORY,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        process = _PROVIDERS.start(self._arguments, cwd=REPOSITORY, env=os.environ)
         self._process = process
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            self.stop()
-            raise RuntimeError(f"the provider ended with {process.returncode} before it listened")
+        deadline = time.monotonic() + START_S
+        while not (line := process.stdout).endswith("\n"):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the provider ended with {self.stop()} before it listened")
+            time.sleep(LOOK_S)
         said = json.loads(line)
-        self.url, self.port = said["url"], said["port"]
+        self.url, self.port, self.pid = said["url"], said["port"], said["pid"]
         if self._script:
             self.script(self._script)
         return self
@@ -83,16 +73,15 @@ class Provider:
         process = self._process
         if process is None:
             return 0
-        process.terminate()
+        process.send(signal.SIGTERM)
         try:
-            process.wait(STOP_S)
+            code = process.wait(STOP_S)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+            process.send(signal.SIGKILL)
+            code = -signal.SIGKILL
+        process.place.cleanup()
         self._process = None
-        return process.returncode
+        return code
 
     def __enter__(self) -> Self:
         return self.start()
@@ -101,11 +90,6 @@ class Provider:
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         self.stop()
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
 
     @property
     def root(self) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from backups import command
-from conftest import Project
+from conftest import Project, project_at
 from desks import desk_of
 from provider import Provider
 from signing import PASSWORD, current, decide, known
@@ -53,6 +53,22 @@ def home(request: pytest.FixtureRequest, project: Project, monkeypatch: pytest.M
         monkeypatch.setenv("AI_ASSETS_STATE_URL", url)
         return Project(root=project.root, home=replace(project.home, declared_state_url=url))
     return project
+
+
+@pytest.fixture(scope="module")
+def finished(rehearsal: Provider, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """To be copied."""
+    with pytest.MonkeyPatch.context() as patch:
+        made = project_at(tmp_path_factory.mktemp("finished"), patch)
+        patch.setenv("AI_ASSETS_REHEARSAL_URL", rehearsal.url)
+        furnished(made)
+        return made
+
+
+@pytest.fixture
+def collection(project: Project, finished: Project) -> Collection:
+    """Furnished already."""
+    return project.copy(finished)
 
 
 def furnished(project: Project) -> Collection:
@@ -163,8 +179,9 @@ def proof_of(project: Project, collection: Collection) -> None:
     assert search(collection, stores, "invoice", 5)[1]
 
 
-def test_the_document_stays_away_and_the_next_release_says_so(project: Project, provider: Provider) -> None:
-    collection = furnished(project)
+def test_the_document_stays_away_and_the_next_release_says_so(
+    project: Project, collection: Collection, provider: Provider
+) -> None:
     erase(project, collection)
     provider.reset()
     project.document(f"{DAY}/other-name.txt", TEXT)  # the same text comes back under another name
@@ -186,8 +203,7 @@ def test_the_document_stays_away_and_the_next_release_says_so(project: Project, 
 
 
 @pytest.mark.slow
-def test_pages_and_proofs_say_that_it_was_forgotten(project: Project, tmp_path: Path) -> None:
-    collection = furnished(project)
+def test_pages_and_proofs_say_that_it_was_forgotten(project: Project, collection: Collection, tmp_path: Path) -> None:
     erase(project, collection)
     desk, ada = desk_of(project), known_admin(project)
     view = document_view(desk, ada, current(project.stores().state, DAY).request_id, SECRET)
@@ -209,8 +225,9 @@ def documents_of(project: Project, collection: Collection) -> dict[str, dict[str
     return {row["document_id"]: row for row in lake.rows(manifest)}
 
 
-def test_a_plan_asks_about_forgotten_documents_no_more_than_a_run_does(project: Project, provider: Provider) -> None:
-    collection = furnished(project)
+def test_a_plan_asks_about_forgotten_documents_no_more_than_a_run_does(
+    project: Project, collection: Collection, provider: Provider
+) -> None:
     forget(project.stores(), collection, SECRET, by=known_admin(project), reason="erasure request 17")
     asked = provider.stats()["calls"]
     found = plan(collection, project.stores(), inference_at(project.home))
@@ -221,14 +238,12 @@ def test_a_plan_asks_about_forgotten_documents_no_more_than_a_run_does(project: 
     assert (found.planned, found.reused, found.new_calls) == ([], 0, 0)
 
 
-def test_an_unknown_document_is_refused_with_near_names(project: Project) -> None:
-    collection = furnished(project)
+def test_an_unknown_document_is_refused_with_near_names(project: Project, collection: Collection) -> None:
     with pytest.raises(DocumentUnknown, match=r"has no document .*; near it: .*fire-secret"):
         find(project.stores(), collection, f"{DAY}/fire-secrt.txt")
 
 
-def test_a_legal_hold_is_stronger(project: Project) -> None:
-    collection = furnished(project)
+def test_a_legal_hold_is_stronger(project: Project, collection: Collection) -> None:
     stores = project.stores()
     holds.place(stores.state, collection.name, 1, by=known_admin(project), reason="case 4")
     with pytest.raises(UnderLegalHold, match=r"ada placed a hold on release 1 \(case 4\)"):
@@ -236,8 +251,7 @@ def test_a_legal_hold_is_stronger(project: Project) -> None:
     assert found_in(project.home.root)
 
 
-def test_a_hold_on_a_release_without_it_does_not_keep_it(project: Project) -> None:
-    collection = furnished(project)
+def test_a_hold_on_a_release_without_it_does_not_keep_it(project: Project, collection: Collection) -> None:
     (project.root / "collections" / collection.name / "documents" / SECRET).unlink()
     project.refresh(collection)
     stores = project.stores()
@@ -249,8 +263,9 @@ def test_a_hold_on_a_release_without_it_does_not_keep_it(project: Project) -> No
 
 
 @pytest.mark.slow
-def test_a_document_that_once_had_the_same_text_and_has_another_one_stays(project: Project) -> None:
-    collection = furnished(project)
+def test_a_document_that_once_had_the_same_text_and_has_another_one_stays(
+    project: Project, collection: Collection
+) -> None:
     project.edit(collection, f"{DAY}/bill-0.txt", TEXT + " Copied.")
     project.edit(collection, SECRET, TEXT + " Copied.")
     project.edit(collection, f"{DAY}/bill-0.txt", BILL.format(n=1))
@@ -261,8 +276,7 @@ def test_a_document_that_once_had_the_same_text_and_has_another_one_stays(projec
     assert found_in(project.home.root) == []
 
 
-def test_a_document_that_a_prompt_shows_is_kept_until_it_is_not_shown(project: Project) -> None:
-    collection = furnished(project)
+def test_a_document_that_a_prompt_shows_is_kept_until_it_is_not_shown(project: Project, collection: Collection) -> None:
     examples = {"golden": {"labels": "labels.jsonl"}}
     label = {**KIND, "route": "default", "examples": [SECRET]}
     golden = project.root / "collections" / collection.name / "labels.jsonl"
@@ -275,8 +289,7 @@ def test_a_document_that_a_prompt_shows_is_kept_until_it_is_not_shown(project: P
     assert found_in(project.home.root)
 
 
-def test_a_tombstone_that_nobody_signed_is_not_believed(project: Project) -> None:
-    collection = furnished(project)
+def test_a_tombstone_that_nobody_signed_is_not_believed(project: Project, collection: Collection) -> None:
     erase(project, collection)
     stores = project.stores()
     with stores.state.write() as connection:
@@ -285,8 +298,7 @@ def test_a_tombstone_that_nobody_signed_is_not_believed(project: Project) -> Non
 
 
 @pytest.mark.slow
-def test_the_command_shows_first_and_erases_then(project: Project, tmp_path: Path) -> None:
-    collection = furnished(project)
+def test_the_command_shows_first_and_erases_then(project: Project, collection: Collection, tmp_path: Path) -> None:
     arguments = ["forget", collection.name, SECRET]
     shown = command(project, *arguments, "--dry-run")
     assert shown.returncode == 0, shown.stderr
@@ -307,8 +319,7 @@ def test_the_command_shows_first_and_erases_then(project: Project, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_the_next_call_finishes(project: Project) -> None:
-    collection = furnished(project)
+def test_killed_at_any_moment_the_next_call_finishes(project: Project, collection: Collection) -> None:
     code = (
         "from ai_assets.base.home import Home; from ai_assets.storage.stores import Stores\n"
         "from ai_assets.cli.output import collection; from ai_assets.signoff import people\n"

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -340,6 +341,24 @@ def test_a_partition_of_any_name_round_trips(lake: Lake, name: str) -> None:
     assert lake.manifest("notes", "chunks", name) == committed
     assert lake.read(committed).equals(numbered(1))
     assert [path.parent.parent for path in lake.root.rglob(MANIFEST)] == [lake.root / "notes" / "chunks"]
+
+
+def test_columns_come_in_the_order_asked_for_and_one_that_is_missing_is_named(tmp_path: Path) -> None:
+    rows = pa.table({"a": [1, 2], "b": ["x", "y"]})
+    path = write_parquet(tmp_path, rows)
+    assert read_parquet(path, ["b", "a"]).equals(rows.select(["b", "a"]))
+    assert (read_parquet(path, []).num_rows, read_parquet(path, []).num_columns) == (2, 0)
+    with pytest.raises(DatasetDamaged, match="no column 'c'"):
+        read_parquet(path, ["c"])
+
+
+def test_reading_imports_no_pandas(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path, numbered(1))
+    code = (
+        "import sys; from pathlib import Path; from ai_assets.storage.lake import read_parquet;"
+        f"assert read_parquet(Path({str(path)!r})).num_rows; sys.exit('pandas' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_threads_that_write_the_same_rows_do_not_disturb_each_other(tmp_path: Path) -> None:

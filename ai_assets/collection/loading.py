@@ -327,7 +327,7 @@ class Collection:
                 *([["drift", settings.drift.model_dump(mode="json")]] if settings.drift else []),
                 *self._holds_described,
                 *self._search_described,
-                *([["contract-1", declared.contract.digest, declared.on_break]] if (declared := self.contract) else []),
+                *([["contract-1", promised.contract.digest, promised.on_break]] if (promised := self.contract) else []),
             ],
         }
         for stage in self.stages:

@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -67,7 +68,7 @@ def labels_of_hits(
     stores: Stores, collection: Collection, release: Release, hits: Sequence[Hit]
 ) -> list[Mapping[str, str | None]]:
     """Of each, by stage what it says of the document in short; nothing of one that the frozen files do not have."""
-    found = []
+    found: list[Mapping[str, str | None]] = []
     for hit in hits:
         table = _said(stores, collection, release, hit.partition)
         row = _row_of(table, hit.document_id)
@@ -106,7 +107,7 @@ def places_of_hits(stores: Stores, release: Release, hits: Sequence[Hit]) -> lis
     found: list[Mapping[str, Any]] = []
     for hit in hits:
         _, path = snapshot_paths(stores.lake, release.collection, hit.partition, release.parts[hit.partition])
-        table = COLUMNS.of((path, "places"), lambda path=path: _places(path), path)
+        table = COLUMNS.of((path, "places"), partial(_places, path), path)
         row = _row_of(table, hit.chunk_id) if table.num_columns else None
         found.append({} if row is None else {name: table[name][row].as_py() for name in _PLACE[1:]})
     return found
