@@ -225,6 +225,7 @@ def _identifiers(project: Project, collection: str, call: str) -> dict[str, str]
         "document": f"{OPEN}/{words['document']}-0.txt", "person": words["person"], "number": "1",
         "run_id": f"{words.get('run', 'own')}-run", "tenant": f"tenant:{words.get('tenant', 'north')}",
         "group": words.get("group", "none"), "stage": words.get("stage", "kind"), "label": words["label"],
+        "judge": words.get("stage", "kind"),
     }  # fmt: skip
 
 

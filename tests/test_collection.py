@@ -54,7 +54,7 @@ WRONG = [
     Case(id="key", text=added("  sorce: x\n"), says=":6: unknown key 'sorce'; did you mean 'source'?"),
     Case(
         id="key like no other", text=added("  5: x\n"),
-        says=":6: unknown key '5'; known here: builtins, checks, chunking, description, drift, due, embedding, embeddings, freshness, gates, golden, metrics, near_duplicates, owners, "
+        says=":6: unknown key '5'; known here: builtins, checks, chunking, contract, description, drift, due, embedding, embeddings, evaluation, freshness, gates, golden, metrics, near_duplicates, owners, "
         "partitions, publish, quality, rerank, schedule, signoff, source, stages, tenant, timezone, watch, within",
     ),
     Case(id="key of the file", text=BASE.replace("attributes:", "atributes:"), says=":2: unknown key 'atributes'; did you mean 'attributes'?"),

@@ -51,13 +51,13 @@ def test_a_page_of_a_large_request_reads_no_text(bare: Desk, monkeypatch: pytest
     ann = known(bare.stores.state, "ann")
     request = asked(bare.stores, "notes", DAY, [document(n, text=f"{n}" * 2_000) for n in range(3_000)])
     columns: list[list[str] | None] = []
-    read = pq.read_table
+    read = pq.ParquetFile.read
 
-    def noted(path: Any, **options: Any) -> Any:
-        columns.append(options.get("columns"))
-        return read(path, **options)
+    def noted(file: pq.ParquetFile, of: list[str] | None = None, **options: Any) -> Any:
+        columns.append(of)
+        return read(file, of, **options)
 
-    monkeypatch.setattr(pq, "read_table", noted)
+    monkeypatch.setattr(pq.ParquetFile, "read", noted)
     first = reading.document_page(bare, ann, request.request_id)
     assert first.total == 3_000
     assert len(columns) == 1

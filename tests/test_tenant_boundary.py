@@ -33,7 +33,7 @@ OF_PATH: Mapping[str, Sequence[str]] = {
     "/costs/{name}.csv": list(SECTIONS), "/people/{act}": list(ACTS), "/people/{name}": ["person"],
 }  # fmt: skip
 """What stands for the last part of an address that is no identifier of a collection's."""
-PARAMETERS = ("request_id", "collection", "number", "call", "run_id")
+PARAMETERS = ("request_id", "collection", "number", "call", "run_id", "judge")
 BODIES: Mapping[str, Mapping[str, Any]] = {
     "/api/unanswered/ask-again": {"collection": "collection", "partition": OPEN, "document_id": "document"},
     "/api/runs/{collection}/start": {"kind": "due", "launch_id": "digest"},

@@ -7,7 +7,7 @@ AnswersMissing                          a stage has no usable answer for too man
 from collections.abc import Sequence
 
 from ai_assets.base.errors import UserError
-from ai_assets.documents.retries import NO_CANDIDATE
+from ai_assets.evaluation.verdict import NO_CANDIDATE
 
 
 class QualityFailed(UserError):

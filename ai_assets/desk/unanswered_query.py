@@ -11,7 +11,8 @@ from ai_assets.desk.access import collection_seen, known_view
 from ai_assets.desk.context import Desk
 from ai_assets.desk.views import RetryView, StoppedCandidates, UnansweredPage
 from ai_assets.documents import retries
-from ai_assets.documents.retries import NO_CANDIDATE, Retry
+from ai_assets.documents.retries import Retry
+from ai_assets.evaluation.verdict import NO_CANDIDATE
 from ai_assets.signoff.asking_again import may_ask_again
 from ai_assets.signoff.people import Person
 from ai_assets.storage.state import now

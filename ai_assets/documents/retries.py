@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from ai_assets.evaluation.verdict import NO_CANDIDATE
 from ai_assets.inference.records import PASSING
 from ai_assets.stages.base import MOST_TRIES
 from ai_assets.storage.digest import Json
@@ -32,8 +33,6 @@ CANDIDATE = "release_candidate"
 """The asset that a partition has none of when it failed."""
 WHOLE = ""
 """In place of a document where a partition failed as a whole."""
-NO_CANDIDATE = "No release candidate was made."
-"""What ends the message of a partition that a gate stopped."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeAlias
 from ai_assets.evaluation.errors import VerdictUnreadable
 
 FORMAT = 1
+NO_CANDIDATE = "No release candidate was made."
+"""What ends the message of a partition that a gate stopped."""
 Ruling: TypeAlias = Literal["passed", "failed", "undecided"]
 """`undecided`: what there is to judge by does not say. Whether that holds the candidate back is the gate's to say."""
 
