@@ -111,7 +111,7 @@ def test_what_is_printable_stays_and_the_rest_goes(text: str) -> None:
 
 def test_a_table_and_a_line_are_cleaned_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.StringIO()
-    monkeypatch.setattr(output.console, "file", written)
+    monkeypatch.setattr(output.console, "_file", written)  # by `file` it would keep the stream of this test
     output.table(f"title{CLEAR}", (f"column{RED}",), [(f"cell{TITLE}[red]x[/red]",)])
     output.console.print(output.led(f"lead{TITLE}", "bold", f"rest{TURNED}"))
     assert not unsafe(written.getvalue())
