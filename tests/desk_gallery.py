@@ -296,6 +296,7 @@ def furnished(told: Story, ann: Visitor) -> dict[str, Opened]:
         "make live": Opened(address="/releases/library", press="form[action$=rollback] button"),
         "golden": Opened(address="/golden"),
         "label": Opened(address="/golden/letters"),
+        "rating": Opened(address="/golden/letters/ratings/rated"),
         "held": Opened(address="/held"),
         "held document": Opened(address="/held/letters"),
         "shadows": Opened(address="/shadows"),
@@ -434,12 +435,20 @@ def golden(told: Story, ann: Visitor) -> None:
     for n in range(12):
         text = (ARABIC, MARKDOWN, f"A pallet of {UNBROKEN} is missing. " * 20)[n % 3]
         told.project.document(f"{DAYS[0]}/{n:02}-letter-from-a-carrier.txt", f"{text}\n{n}", "letters")
-    collection = told.project.declare(
-        "letters", partitions={"by": "day", "start": DAYS[0], "end": DAYS[0]}, stages=[stage],
-        golden={"review": True}, gates=[{"metric": "accuracy", "min": 0.8}],
-    )  # fmt: skip
+    declared = {
+        "partitions": {"by": "day", "start": DAYS[0], "end": DAYS[0]},
+        "golden": {"review": True},
+        "gates": [{"metric": "accuracy", "min": 0.8}],
+    }
+    collection = told.project.declare("letters", stages=[stage], **declared)
     told.project.refresh(collection)
     ann.submit("/golden", collection="letters", size="8", random_percent="50", opinions="1")
+    (told.project.root / "inference.yaml").write_text(
+        "endpoints: {judge: {base_url: rehearsal, model: any, free: true}}\n"
+    )
+    told.project.declare(
+        "letters", **{**declared, "stages": [stage, {"name": "rated", "kind": "judge", "of": "kind", "route": "judge"}]}
+    )
 
 
 def a_shadow(told: Story) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
+from ai_assets.base.errors import DatasetDamaged
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.reranking import RERANKED
 from ai_assets.documents.passages import STRUCTURE
@@ -58,12 +59,12 @@ def search(
 
 
 def of_live(stores: Stores, collection: str, ask: Callable[[Release], _Answer]) -> _Answer:
-    """What the live release answers, or the one that became live meanwhile where this one's index was removed."""
+    """What the live release answers, or the one that became live meanwhile where this one's index or files went."""
     while True:
         live = served.newest_live(stores, collection)
         try:
             return ask(live)
-        except (IndexUnavailable, IndexLost):
+        except (IndexUnavailable, IndexLost, DatasetDamaged):
             if served.newest_live(stores, collection) == live:
                 raise
 
