@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,9 @@ def main(project: Path, what: str, number: int | None = None) -> None:
                 pass
         wall_s = time.perf_counter() - began
         if what == "publish":
-            _publish(collection, stores)
+            from bench.release import sign_and_publish
+
+            sign_and_publish(collection, stores)
     # Not ru_maxrss: that starts at the size of the process that started this one.
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     found = {
@@ -250,24 +252,6 @@ class Clocks:
 
         setattr(where, name, timed)
         stack.callback(setattr, where, name, function)
-
-
-def _publish(collection: Any, stores: Any) -> None:
-    from ai_assets.signoff import decisions, passwords, people, requests
-    from ai_assets.signoff.publication import publish
-
-    with stores.state.write() as connection:
-        people.add(connection, "ann", email=None, password_hash=passwords.hashed("a walk in the rain"), by="bench")
-        people.give(connection, "ann", "approver", "*", by="bench")
-    rules = collection.settings.signoff
-    with stores.state.read() as connection:
-        ann = people.find(connection, "ann")
-        choices: Sequence[Any] = decisions.waiting(connection, NAME, None, rules)
-        asked = [requests.get(connection, choice.request_id) for choice in choices]
-    assert ann is not None
-    waived = {each.name: "of a bench" for one in asked if one for each in decisions.holding(one)}
-    decisions.decide(stores.state, NAME, choices, "approve", by=ann, reason=None, rules=rules, waivers=waived)
-    publish(collection, stores, by="ann")
 
 
 if __name__ == "__main__":

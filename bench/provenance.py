@@ -21,11 +21,10 @@ from ai_assets.run.explain import explain
 from ai_assets.run.provenance import provenance_of
 from ai_assets.run.refresh import refresh
 from ai_assets.run.touched import TouchedBy, touched
-from ai_assets.signoff import decisions, passwords, people
-from ai_assets.signoff.publication import publish
 from ai_assets.storage.state import StateStore
 from ai_assets.storage.stores import Stores
 from bench.measure import Figure, write_collection
+from bench.release import sign_and_publish
 from tests.provider import Provider
 
 DOCUMENTS, SHARDS, ASKED = 1_000, 10, 30
@@ -73,16 +72,7 @@ def _publish(collection: Collection, stores: Stores) -> None:
     with Work(collection, stores, "run") as work:
         for _ in refresh(work, collection.scheme.keys()):
             pass
-    with stores.state.write() as connection:
-        people.add(connection, "ann", email=None, password_hash=passwords.hashed("a walk in the rain"), by="bench")
-        people.give(connection, "ann", "approver", "*", by="bench")
-    rules = collection.settings.signoff
-    with stores.state.read() as connection:
-        ann = people.find(connection, "ann")
-        choices = decisions.waiting(connection, "bulk", None, rules)
-    assert ann is not None
-    decisions.decide(stores.state, "bulk", choices, "approve", by=ann, reason=None, rules=rules)
-    publish(collection, stores, by="ann")
+    sign_and_publish(collection, stores)
 
 
 def _seconds(collection: Collection, stores: Stores, names: list[str]) -> dict[str, list[float]]:

@@ -23,10 +23,10 @@ from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.run import explain
 from ai_assets.run.context import Work
 from ai_assets.run.refresh import refresh
-from ai_assets.signoff import decisions, launch_tokens, passwords, people, releases
-from ai_assets.signoff.publication import publish
+from ai_assets.signoff import launch_tokens, releases
 from ai_assets.storage.stores import Stores
 from bench.measure import WORDS, Figure, write_collection
+from bench.release import sign_and_publish
 
 DOCUMENTS, SHARDS, QUESTIONS = 100_000, 200, 300
 
@@ -82,18 +82,9 @@ def _published(collection: Collection, stores: Stores) -> str:
     with Work(collection, stores, "run") as work:
         for _ in refresh(work, collection.scheme.keys()):
             pass
+    ann = sign_and_publish(collection, stores)
     with stores.state.write() as connection:
-        people.add(connection, "ann", email=None, password_hash=passwords.hashed("a walk in the rain"), by="bench")
-        people.give(connection, "ann", "approver", "*", by="bench")
-    rules = collection.settings.signoff
-    with stores.state.read() as connection:
-        ann = people.find(connection, "ann")
-        choices = decisions.waiting(connection, "bulk", None, rules)
-    assert ann is not None
-    decisions.decide(stores.state, "bulk", choices, "approve", by=ann, reason=None, rules=rules)
-    publish(collection, stores, by="ann")
-    with stores.state.write() as connection:
-        return launch_tokens.make(connection, "ann", days=1, by="bench", reads=True)[0]
+        return launch_tokens.make(connection, ann.name, days=1, by="bench", reads=True)[0]
 
 
 def _questions() -> list[str]:

@@ -12,7 +12,6 @@ from ai_assets.storage import index_reader
 from ai_assets.storage.index import SearchIndex
 from ai_assets.storage.large_search import Vocabulary, computed, sampled, shared_share
 from ai_assets.storage.ranked_documents import SAMPLE, Depth
-from ai_assets.storage.ranking import Hit
 from ai_assets.storage.search_rules import FIRST_RULES, SearchRules
 from ai_assets.storage.text_scores import tokenizer
 
@@ -108,7 +107,7 @@ def test_where_readers_get_other_documents_the_index_is_asked(tmp_path: Path, mo
 
 
 def test_the_share_that_readers_get_is_of_what_they_get() -> None:
-    hits = [Hit(document_id=name, chunk_id="", partition="", text="", title=None, score=1.0) for name in "abcd"]
+    hits = list("abcd")
     assert shared_share(["a", "b", "x"], hits) == 0.5
     assert shared_share(["a"], []) == 1.0
     assert len(sampled(range(1000))) == SAMPLE == len(set(sampled(range(1000))))

@@ -27,12 +27,12 @@ from ai_assets.signoff.contract_draft import (
     drafted,
     found_in_definitions,
     found_in_release,
+    said_in_definitions,
 )
 from ai_assets.signoff.contracts import broken_release, published_contracts, why_undeclarable
 from ai_assets.signoff.releases import Release, ReleasedContract
 
 if TYPE_CHECKING:
-    from ai_assets.collection.loading import Collection
     from ai_assets.storage.stores import Stores
 
 LIVE = "live"
@@ -67,7 +67,7 @@ def contract(
         _check(name, check, as_json=as_json)
     elif as_schema or as_sources:
         with broken_passed_over():
-            known = _said(collection(name))
+            known = said_in_definitions(collection(name))
         promised = _promised(name)
         if as_schema:
             print_json(json_schema(name, promised, known))
@@ -75,14 +75,6 @@ def contract(
             sys.stdout.write(dbt_sources(name, promised, known, location))
     else:
         _show(name, as_json=as_json)
-
-
-def _said(chosen: "Collection") -> dict[str, dict[str, str]]:
-    """What the definitions say of each column."""
-    return {
-        table_: {name: column.description for name, column in columns.items()}
-        for table_, columns in found_in_definitions(chosen).items()
-    }
 
 
 def _promised(name: str) -> Contract:

@@ -24,10 +24,9 @@ from ai_assets.documents.places import TextPlace
 from ai_assets.run.explain import explain as explain_document
 from ai_assets.run.explain import search as search_live
 from ai_assets.run.explain import without_vectors
-from ai_assets.run.provenance import Provenance, provenance_of
+from ai_assets.run.provenance import Provenance, provenance_of, statement_of
 from ai_assets.run.provenance_records import ProvenanceStep, StepLink
 from ai_assets.signoff import attestation
-from ai_assets.signoff.audit_errors import NotProvable
 from ai_assets.storage.stores import Stores
 
 
@@ -107,9 +106,7 @@ def explain(
 
 
 def _attest(places: Stores, found: Provenance, out: Path | None) -> None:
-    if found.release is None:
-        raise NotProvable(f"'{found.document}'", "it is in no release, and only what was published can be proved")
-    envelope = attestation.attest(places, found.collection, found.release, found.document, found.without_texts)
+    envelope = statement_of(places, found)
     if out is None:
         print(attestation.as_text(envelope), end="")
         errors.print(f"Verify it: python3 {attestation.VERIFIER} FILE --key KEY")

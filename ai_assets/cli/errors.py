@@ -14,6 +14,7 @@ AdaptationUnwritable                 its file or the declaration cannot be writt
 NoContract                           `ai-assets contract` where none is declared or published
 ContractUnwritable                   its file cannot be written
 OneForm                              several of its options that each say what to do
+ReachUnclear                         `ai-assets touched` by nothing, or by several
 StageNotWritable                     its declaration is not written as lines, so none is added
 """
 
@@ -149,3 +150,8 @@ class AdaptationUnwritable(UserError):
             f"The adaptation {path} and its declaration cannot be written ({error.strerror or error}); nothing was "
             "changed. Let this user write there, make room, and start the command again."
         )
+
+
+class ReachUnclear(UserError):
+    def __init__(self) -> None:
+        super().__init__("Name one of --prompt VERSION, --model NAME and --call ID; rows and releases are found by it.")

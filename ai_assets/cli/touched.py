@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ai_assets.base.errors import UserError
+from ai_assets.cli.errors import ReachUnclear
 from ai_assets.cli.output import (
     AsJson,
     CollectionName,
@@ -21,11 +21,6 @@ from ai_assets.run.touched import By, Touched, TouchedBy
 from ai_assets.run.touched import touched as find_touched
 
 SHOWN = 50
-
-
-class ReachUnclear(UserError):
-    def __init__(self) -> None:
-        super().__init__("Name one of --prompt VERSION, --model NAME and --call ID; rows and releases are found by it.")
 
 
 def touched(

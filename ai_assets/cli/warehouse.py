@@ -2,7 +2,6 @@
 
 import sys
 import webbrowser
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +9,10 @@ import typer
 
 from ai_assets.cli.output import AsJson, console, home, print_json
 from ai_assets.collection.catalog import Catalog
-from ai_assets.collection.contract import FoundColumn
 from ai_assets.costs.dbt_docs import write_docs
 from ai_assets.costs.marts import warehouse_sources
 from ai_assets.reading.contract_schemas import dbt_sources
-from ai_assets.signoff.contract_draft import found_in_definitions
+from ai_assets.signoff.contract_draft import said_in_definitions
 from ai_assets.storage.shared_warehouse import warehouse_file
 
 app = typer.Typer(help="The cost warehouse: its documentation, and sources for a dbt project.", no_args_is_help=True)
@@ -57,12 +55,5 @@ def sources() -> None:
     sys.stdout.write(warehouse_sources())
     for each in Catalog(home()).all():
         if each.contract is not None:
-            said: dict[str, Mapping[str, str]] = {
-                table: _said(columns) for table, columns in found_in_definitions(each).items()
-            }
-            [_, *lines] = dbt_sources(each.name, each.contract.contract, said).splitlines()
+            [_, *lines] = dbt_sources(each.name, each.contract.contract, said_in_definitions(each)).splitlines()
             sys.stdout.write("\n".join(lines[lines.index("sources:") + 1 :]) + "\n")
-
-
-def _said(columns: Mapping[str, FoundColumn]) -> dict[str, str]:
-    return {name: column.description for name, column in columns.items()}

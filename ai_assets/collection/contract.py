@@ -75,15 +75,19 @@ class ColumnPromise(Strict):
 
     @property
     def in_words(self) -> str:
-        if self.type == "vector":
-            return f"a vector of {self.dimensions}{f' ({self.space})' if self.space else ''}"
-        return f"{'an' if self.type == 'integer' else 'a'} {_SAID.get(self.type, self.type)}"
+        return _type_in_words(self.type, self.dimensions, self.space)
 
     def as_data(self) -> dict[str, Any]:
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
 _SAID = {"strings": "list of strings"}
+
+
+def _type_in_words(kind: str, dimensions: int | None, space: str | None) -> str:
+    if kind == "vector":
+        return f"a vector of {dimensions}{f' ({space})' if space else ''}"
+    return f"{'an' if kind == 'integer' else 'a'} {_SAID.get(kind, kind)}"
 
 
 class Promises(Strict):
@@ -216,9 +220,7 @@ class FoundColumn:
 
     @property
     def in_words(self) -> str:
-        if self.type == "vector":
-            return f"a vector of {self.dimensions}{f' ({self.space})' if self.space else ''}"
-        return f"{'an' if self.type == 'integer' else 'a'} {_SAID.get(self.type, self.type)}"
+        return _type_in_words(self.type, self.dimensions, self.space)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,14 +293,14 @@ def _weaker(
 def why_not_declared(declared: Contract, live: Contract | None, newest: Contract | None) -> list[str]:
     """Why this cannot be the next contract after what is published: the live one, and the one of the newest release
     (another one after a rollback)."""
-    if live is not None and declared.version < live.version:
-        return [f"version {live.version} is published, and version {declared.version} is an earlier one"]
-    if live is not None and declared.version == live.version:
-        return [f"{broken} under the same version {live.version}" for broken in broken_promises(live, declared)]
-    if newest is not None and declared.version < newest.version:
-        return [f"version {newest.version} was published, and version {declared.version} is an earlier one"]
-    if newest is not None and declared.version == newest.version:
-        return [f"{broken} under the same version {newest.version}" for broken in broken_promises(newest, declared)]
+    for published, was in ((live, "is"), (newest, "was")):
+        if published is None or declared.version > published.version:
+            continue
+        if declared.version < published.version:
+            return [f"version {published.version} {was} published, and version {declared.version} is an earlier one"]
+        return [
+            f"{broken} under the same version {declared.version}" for broken in broken_promises(published, declared)
+        ]
     return []
 
 

@@ -4,8 +4,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import sqlalchemy as sa
-
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import NotSeen, collection_seen
 from ai_assets.desk.context import Desk
@@ -25,12 +23,13 @@ from ai_assets.run.evaluated import (
     newest_verdicts,
     scores_of_releases,
 )
+from ai_assets.run.provenance import places_by_history
 from ai_assets.signoff import requests
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.release_cards import scores_in
 from ai_assets.signoff.requests import SignoffRequest
 from ai_assets.statistics.intervals import share_bounds
-from ai_assets.storage.lake import read_parquet_row
+from ai_assets.storage.lake import place_in_parquet, read_parquet_row
 
 LONGEST_TEXT = 50_000
 LEVEL = 0.95
@@ -290,15 +289,14 @@ def _evaluated(desk: Desk, person: Person, name: str) -> Evaluation:
 
 def _row(desk: Desk, collection: str, document: str) -> tuple[str | None, Mapping[str, object]]:
     """Where the document was seen last, and its row there; nothing of one that is gone."""
-    query = (
-        "SELECT partition FROM document_history WHERE collection = :c AND document_id = :d ORDER BY happened_at DESC"
-    )
     with desk.stores.state.read() as connection:
-        places: Sequence[str] = connection.execute(sa.text(query), {"c": collection, "d": document}).scalars().all()
+        places = places_by_history(connection, collection, document)
     lake = desk.stores.lake
-    for partition in dict.fromkeys(places):
+    for partition in places:
         manifest = lake.manifest(collection, "documents", partition)
-        for place, row in enumerate(lake.rows(manifest, ["document_id", "status"]) if manifest else ()):
-            if manifest is not None and row["document_id"] == document and row["status"] == "ok":
-                return partition, read_parquet_row(lake.path(manifest), place)
+        path = lake.path(manifest) if manifest is not None else None
+        if path is not None and (place := place_in_parquet(path, "document_id", document)) is not None:
+            row = read_parquet_row(path, place)
+            if row["status"] == "ok":
+                return partition, row
     return None, {}

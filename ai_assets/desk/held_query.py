@@ -25,7 +25,7 @@ from ai_assets.signoff.hold_labels import judged_labels
 from ai_assets.signoff.people import Person
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.statistics.selective import CoveragePoint, coverage_curve
-from ai_assets.storage.lake import read_parquet_row
+from ai_assets.storage.lake import place_in_parquet, read_parquet_row
 
 LONGEST_TEXT = 50_000
 """Characters that are shown: what a document is shows early."""
@@ -136,11 +136,11 @@ def _text(desk: Desk, held: holds.HeldDocument) -> tuple[str, str, str]:
     """Title, path and text; of a text that has changed since, nothing: the next run holds the new one."""
     lake = desk.stores.lake
     manifest = lake.manifest(held.collection, "documents", held.partition)
-    if manifest is not None:
-        for place, row in enumerate(lake.rows(manifest, ["document_id", "digest", "status"])):
-            if row["document_id"] == held.document_id and row["digest"] == held.document_digest:
-                whole = read_parquet_row(lake.path(manifest), place)
-                return whole["title"] or held.document_id, whole["path"], whole["text"] or ""
+    path = lake.path(manifest) if manifest is not None else None
+    if path is not None and (place := place_in_parquet(path, "document_id", held.document_id)) is not None:
+        whole = read_parquet_row(path, place)
+        if whole["digest"] == held.document_digest:
+            return whole["title"] or held.document_id, whole["path"], whole["text"] or ""
     return held.document_id, "", ""
 
 

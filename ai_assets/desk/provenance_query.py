@@ -7,11 +7,10 @@ from urllib.parse import quote, urlencode
 from ai_assets.desk.access import collection_seen
 from ai_assets.desk.context import Desk
 from ai_assets.retention import holds as legal_holds
+from ai_assets.run import provenance
 from ai_assets.run.provenance import Provenance, Sight, provenance_of
 from ai_assets.run.provenance_records import ProvenanceStep, StepLink
 from ai_assets.run.touched import By, Touched, TouchedBy, touched
-from ai_assets.signoff import attestation
-from ai_assets.signoff.audit_errors import NotProvable
 from ai_assets.signoff.people import EVERYWHERE, Person
 from ai_assets.storage.digest import Json
 from ai_assets.storage.state import storable
@@ -69,10 +68,7 @@ def provenance_view(desk: Desk, person: Person, name: str, asked: str, number: i
 
 
 def statement_of(desk: Desk, person: Person, name: str, asked: str, number: int | None) -> dict[str, Json]:
-    found = provenance_seen(desk, person, name, asked, number)
-    if found.release is None:
-        raise NotProvable(f"'{found.document}'", "it is in no release, and only what was published can be proved")
-    return attestation.attest(desk.stores, name, found.release, found.document, found.without_texts)
+    return provenance.statement_of(desk.stores, provenance_seen(desk, person, name, asked, number))
 
 
 def address_of(link: StepLink | None) -> str | None:

@@ -11,7 +11,7 @@ from ai_assets.signoff import given_ratings
 from ai_assets.signoff.judged_outputs import JudgedOutput, as_computed
 from ai_assets.signoff.people import Person
 from ai_assets.stages.judge import JudgeStage
-from ai_assets.storage.lake import read_parquet_row
+from ai_assets.storage.lake import place_in_parquet, read_parquet_row
 
 LONGEST_TEXT = 50_000
 
@@ -71,7 +71,7 @@ def rating_lines(desk: Desk, person: Person) -> list[RatingLine]:
     found = []
     for name, collection in sorted(desk.seen_by(person).items()):
         for stage in collection.judges:
-            outputs, rated = _outputs(desk, collection, stage)
+            outputs, rated, _ = _outputs(desk, collection, stage)
             number = sum((each.document, each.digest) in rated for _, each in outputs)
             found.append(
                 RatingLine(
@@ -93,9 +93,7 @@ def judge_seen(desk: Desk, person: Person, name: str, judge: str) -> tuple[Colle
 def rating_view(desk: Desk, person: Person, name: str, judge: str, document: str = "") -> RatingView:
     """The output of that document, where there is one; else the next that nobody has rated as it is."""
     collection, stage = judge_seen(desk, person, name, judge)
-    outputs, rated = _outputs(desk, collection, stage)
-    with desk.stores.state.read() as connection:
-        given = [each for each in given_ratings.in_force(connection, name) if each.stage == judge]
+    outputs, rated, given = _outputs(desk, collection, stage)
     mine = {(each.document_id, each.output): each for each in given if each.author == person.name}
     waiting = [each for each in outputs if (each[1].document, each[1].digest) not in rated]
     wanted = [each for each in outputs if document and each[1].document == document]
@@ -129,14 +127,14 @@ def _key(word: int | str, number: int) -> str | None:
 
 def _outputs(
     desk: Desk, collection: Collection, stage: JudgeStage
-) -> tuple[list[tuple[str, JudgedOutput]], set[tuple[str, str]]]:
-    """What the judge was asked about, by partition; and what people have rated."""
+) -> tuple[list[tuple[str, JudgedOutput]], set[tuple[str, str]], list[given_ratings.GivenRating]]:
+    """What the judge was asked about, by partition; what people have rated; and what they said of it on the desk."""
     with desk.stores.state.read() as connection:
-        given = given_ratings.in_force(connection, collection.name)
+        given = [each for each in given_ratings.in_force(connection, collection.name) if each.stage == stage.name]
     said = given_ratings.beside(collection.ratings.get(stage.name, ()), given, stage.name)
     there = as_computed(desk.stores, collection, stage)
     outputs = [(partition, each) for partition in there.there for each in there.outputs(partition)]
-    return outputs, {(each.document, each.output) for each in said}
+    return outputs, {(each.document, each.output) for each in said}, given
 
 
 def _task(
@@ -149,11 +147,11 @@ def _task(
     lake = desk.stores.lake
     manifest = lake.manifest(collection.name, "documents", partition)
     title, text = output.document, ""
-    for place, row in enumerate(lake.rows(manifest, ["document_id", "status"]) if manifest else ()):
-        if manifest is not None and row["document_id"] == output.document and row["status"] == "ok":
-            whole = read_parquet_row(lake.path(manifest), place)
+    path = lake.path(manifest) if manifest is not None else None
+    if path is not None and (place := place_in_parquet(path, "document_id", output.document)) is not None:
+        whole = read_parquet_row(path, place)
+        if whole["status"] == "ok":
             title, text = whole["title"] or title, whole["text"] or ""
-            break
     said = mine.get((output.document, output.digest))
     return RatingTask(
         document=output.document, output=output.digest, written=output.text, title=title, text=text[:LONGEST_TEXT],

@@ -8,7 +8,6 @@ from ai_assets.doctor.findings import Finding, fine, of_error, wrong
 from ai_assets.doctor.installation import Installation
 from ai_assets.doctor.state import NoStoreYet, looking, tables_of
 from ai_assets.signoff.contracts import PublishedContracts, published_contracts, why_undeclarable
-from ai_assets.storage.stores import Stores
 
 
 def look(at: Installation) -> Iterator[Finding]:
@@ -32,12 +31,10 @@ def look(at: Installation) -> Iterator[Finding]:
 
 def _published(at: Installation, name: str) -> PublishedContracts:
     """Nothing, where no store is there yet."""
-    nothing = PublishedContracts(live=None, newest=None)
     try:
         with looking(at) as connection:
-            if not {"releases", "live_releases", "audit"} <= tables_of(connection):
-                return nothing
+            if {"releases", "live_releases", "audit"} <= tables_of(connection):
+                return published_contracts(connection, name)
     except NoStoreYet:
-        return nothing
-    with Stores.reading(at.home, lambda _line: None) as stores, stores.state.read() as connection:
-        return published_contracts(connection, name)
+        pass
+    return PublishedContracts(live=None, newest=None)

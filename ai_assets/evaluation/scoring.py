@@ -5,7 +5,7 @@ read in `golden.py`; its names are exported here too.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -239,3 +239,8 @@ def _has_row(confusion: Confusion, place: int) -> bool:
 
 def _escaped(label: str) -> str:
     return "".join(f"\\{letter}" if letter in "\\|*_`<[" else letter for letter in label)
+
+
+def errors_by_score(kept: Iterable[Sequence[Any]]) -> dict[tuple[Any, ...], Sequence[Any]]:
+    """By the key of a score, its standard error and the number of clusters that it is of: kept beside the rows."""
+    return {tuple(said[:3]): said[3:] for said in kept}

@@ -16,7 +16,7 @@ from ai_assets.lineage.columns import origins
 from ai_assets.lineage.events import DatasetRef, Maker, ReleaseRunFacet, SpendRunFacet
 from ai_assets.run.events import CheckMade, DatasetMade, RunBegan, RunEnded, RunEvent, StageBegan, StageEnded
 from ai_assets.run.sinks import Sink
-from ai_assets.storage.lake import Lake, Manifest
+from ai_assets.storage.lake import Lake, Manifest, parquet_schema
 from ai_assets.storage.state import now
 
 if TYPE_CHECKING:
@@ -145,9 +145,7 @@ class LineageSink(Sink):
 
 def columns_of(lake: Lake, manifest: Manifest) -> dict[str, str]:
     """Read from the end of its file, which was just written."""
-    import pyarrow.parquet as pq
-
-    return {field.name: str(field.type) for field in pq.read_schema(lake.path(manifest))}
+    return {field.name: str(field.type) for field in parquet_schema(lake.path(manifest))}
 
 
 def location_of(collection: Collection) -> tuple[str, str]:

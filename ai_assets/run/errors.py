@@ -8,6 +8,7 @@ EmbedderLost           what a release was embedded by is not there any more
 RerankerLost           what answers are reranked by is not there, or does not answer
 EmbeddingUnknown       a search by an embedding that the live release does not have
 ContractUndeclarable   what is declared of the contract cannot follow on what is published
+MlflowMissing, MlflowRefused, NoReleaseYet  an export to MLflow without its package, that it did not take, of nothing
 StageWithoutRoute      a stage in a process pool asks a model
 StageProcessDied       the process of a `cpu` stage ended
 RunStopped             a partition that is under way is to end now
@@ -152,3 +153,25 @@ def _span(partitions: Sequence[str]) -> str:
     if len(partitions) <= 3:
         return ", ".join(partitions)
     return f"{partitions[0]} to {partitions[-1]} ({len(partitions)} partitions)"
+
+
+class MlflowMissing(UserError):
+    def __init__(self, module: str | None) -> None:
+        also = "" if module in (None, "mlflow") else f" {module}"
+        super().__init__(
+            f"Exporting to MLflow takes the package mlflow-skinny{f' with{also}' if also else ''}, which is missing: "
+            f"pip install mlflow-skinny{also}"
+        )
+
+
+class MlflowRefused(UserError):
+    def __init__(self, error: Exception) -> None:
+        said = " ".join(str(error).split())[:300]
+        super().__init__(f"MLflow did not take the export: {said}. Correct that, and export again: nothing is doubled.")
+
+
+class NoReleaseYet(UserError):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} has no release yet, and a run of MLflow is one release. Publish first: ai-assets publish {name}"
+        )

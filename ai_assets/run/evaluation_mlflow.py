@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ai_assets.base.errors import UserError
 from ai_assets.evaluation.scoring import Score
+from ai_assets.run.errors import MlflowMissing, MlflowRefused, NoReleaseYet
 from ai_assets.run.evaluated import ReleaseScores, scores_of_releases
 from ai_assets.signoff.card_markdown import card_markdown
 from ai_assets.signoff.release_cards import KeptCard, ReleaseCard, card_of
@@ -32,28 +32,6 @@ LONGEST_PARAM = 500
 RETRIES = 2
 """Where a server does not answer; MLflow itself goes on for minutes."""
 _NOT_IN_A_NAME = re.compile(r"[^\w.\- /:]")
-
-
-class MlflowMissing(UserError):
-    def __init__(self, module: str | None) -> None:
-        also = "" if module in (None, "mlflow") else f" {module}"
-        super().__init__(
-            f"Exporting to MLflow takes the package mlflow-skinny{f' with{also}' if also else ''}, which is missing: "
-            f"pip install mlflow-skinny{also}"
-        )
-
-
-class MlflowRefused(UserError):
-    def __init__(self, error: Exception) -> None:
-        said = " ".join(str(error).split())[:300]
-        super().__init__(f"MLflow did not take the export: {said}. Correct that, and export again: nothing is doubled.")
-
-
-class NoReleaseYet(UserError):
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"{name} has no release yet, and a run of MLflow is one release. Publish first: ai-assets publish {name}"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

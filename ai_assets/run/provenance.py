@@ -18,12 +18,15 @@ from ai_assets.run.explain import hint
 from ai_assets.run.provenance_records import Facts, FoundRow, ProvenanceStep
 from ai_assets.run.provenance_signed import signed_steps
 from ai_assets.run.provenance_steps import made_steps
-from ai_assets.signoff import forgotten, releases
+from ai_assets.signoff import attestation, forgotten, releases
+from ai_assets.signoff.audit_errors import NotProvable
 from ai_assets.signoff.errors import DocumentUnknown
 from ai_assets.signoff.forgotten import STATUS as FORGOTTEN
 from ai_assets.signoff.frozen_candidate import snapshot_paths
+from ai_assets.signoff.golden_labels import computed_partitions
 from ai_assets.signoff.releases import Release
-from ai_assets.storage.lake import parquet_columns, read_batches, read_parquet_row
+from ai_assets.storage.digest import Json
+from ai_assets.storage.lake import place_in_parquet, read_parquet_row
 from ai_assets.storage.state import storable
 from ai_assets.storage.stores import Stores
 
@@ -124,6 +127,13 @@ def provenance_of(
     )
 
 
+def statement_of(stores: Stores, found: Provenance) -> dict[str, Json]:
+    """It as a signed statement. Raises `NotProvable` where it is in no release, or its row cannot be proved."""
+    if found.release is None:
+        raise NotProvable(f"'{found.document}'", "it is in no release, and only what was published can be proved")
+    return attestation.attest(stores, found.collection, found.release, found.document, found.without_texts)
+
+
 # Finding the row
 
 
@@ -140,8 +150,7 @@ def _in_release(connection: sa.Connection, stores: Stores, release: Release, ask
 
 def _current(connection: sa.Connection, stores: Stores, collection: Collection, asked: str) -> FoundRow | None:
     """As it was computed last."""
-    query = sa.text("SELECT partition FROM datasets WHERE collection = :c AND asset = 'documents' ORDER BY partition")
-    every: list[str] = list(connection.execute(query, {"c": collection.name}).scalars())
+    every = computed_partitions(connection, collection.name, "documents")
     for partition in _places(connection, collection.name, asked, every):
         manifest = stores.lake.manifest(collection.name, "documents", partition)
         if manifest is None:
@@ -164,7 +173,7 @@ def _said(stores: Stores, collection: Collection, partition: str, document: str)
         if manifest is None:
             continue
         path = stores.lake.path(manifest)
-        if (place := _place_of(path, "document_id", document)) is not None:
+        if (place := place_in_parquet(path, "document_id", document)) is not None:
             row = read_parquet_row(path, place)
             found |= {f"{stage.name}_{name}": value for name, value in row.items() if name != "document_id"}
     return found
@@ -172,7 +181,7 @@ def _said(stores: Stores, collection: Collection, partition: str, document: str)
 
 def _without_files(connection: sa.Connection, collection: str, asked: str, release: Release) -> FoundRow | None:
     """What is known of it where the release's files are gone: that its partition was in it."""
-    for partition in _history_places(connection, collection, asked):
+    for partition in places_by_history(connection, collection, asked):
         if partition in release.parts:
             return FoundRow(
                 document=asked, partition=partition, chunk=None, release=release, row={"document_id": asked},
@@ -183,13 +192,14 @@ def _without_files(connection: sa.Connection, collection: str, asked: str, relea
 
 def _places(connection: sa.Connection, collection: str, asked: str, every: Sequence[str]) -> Iterator[str]:
     """Partitions in which it may be: those that its history names, else all of them."""
-    named = [name for name in _history_places(connection, collection, asked) if name in set(every)]
+    named = [name for name in places_by_history(connection, collection, asked) if name in set(every)]
     yield from named
     if not named:
         yield from every
 
 
-def _history_places(connection: sa.Connection, collection: str, asked: str) -> list[str]:
+def places_by_history(connection: sa.Connection, collection: str, asked: str) -> list[str]:
+    """Partitions in which a document was seen, the last first."""
     query = sa.text(
         "SELECT partition FROM document_history WHERE collection = :c AND document_id = :d ORDER BY happened_at DESC"
     )
@@ -199,28 +209,14 @@ def _history_places(connection: sa.Connection, collection: str, asked: str) -> l
 
 def _row_at(documents: Path, chunks: Path | None, asked: str) -> tuple[Mapping[str, Any], str | None] | None:
     """The whole row of a document, or of the one that a passage is of, and the passage."""
-    place = _place_of(documents, "document_id", asked)
+    place = place_in_parquet(documents, "document_id", asked)
     if place is not None:
         return read_parquet_row(documents, place), None
-    cut = None if chunks is None else _place_of(chunks, "chunk_id", asked)
+    cut = None if chunks is None else place_in_parquet(chunks, "chunk_id", asked)
     if chunks is None or cut is None:
         return None
     document = read_parquet_row(chunks, cut)["document_id"]
-    place = _place_of(documents, "document_id", document)
+    place = place_in_parquet(documents, "document_id", document)
     if place is None:
         raise DatasetDamaged(chunks, f"it has passages of '{document}', which is not among its documents")
     return read_parquet_row(documents, place), asked
-
-
-def _place_of(path: Path, column: str, value: str) -> int | None:
-    """The number of the row with it; no other column is read."""
-    import pyarrow.compute as pc
-
-    if column not in parquet_columns(path):
-        return None
-    before = 0
-    for batch in read_batches(path, [column]):
-        if (found := pc.index(batch[column], value).as_py()) >= 0:
-            return before + int(found)
-        before += batch.num_rows
-    return None

@@ -25,6 +25,7 @@ from ai_assets.inference.history import Attempt
 from ai_assets.run.errors import NothingTouched
 from ai_assets.signoff import release_cards, releases
 from ai_assets.signoff.frozen_candidate import has_snapshot, snapshot_paths
+from ai_assets.signoff.golden_labels import computed_partitions
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.storage.lake import parquet_columns, read_parquet
 from ai_assets.storage.stores import Stores
@@ -277,12 +278,10 @@ def _now(
     connection: sa.Connection, stores: Stores, collection: Collection, reach: TouchedBy, places: set[str] | None,
     found: _Found,
 ) -> None:  # fmt: skip
-    query = sa.text("SELECT partition FROM datasets WHERE collection = :c AND asset = :a ORDER BY partition")
     for stage in collection.stages:
         if reach.stage not in (None, stage.name):
             continue
-        every: list[str] = list(connection.execute(query, {"c": collection.name, "a": stage.name}).scalars())
-        for partition in every:
+        for partition in computed_partitions(connection, collection.name, stage.name):
             if places is not None and partition not in places:
                 continue
             manifest = stores.lake.manifest(collection.name, stage.name, partition)

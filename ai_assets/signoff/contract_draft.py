@@ -13,7 +13,6 @@ from ai_assets.collection.contract import (
     PromisedType,
     broken_columns,
     broken_promises,
-    why_not_declared,
 )
 from ai_assets.collection.contract_reading import TABLES
 from ai_assets.collection.loading import Collection
@@ -54,9 +53,8 @@ def drafted(
         for table in TABLES
     }
     contract = Contract(version=before.version if before else 1, columns=tables["documents"], chunks=tables["chunks"])
-    last = [each.contract for each in (published.live, published.newest) if each is not None]
-    if why_not_declared(contract, *_two(published)):
-        contract = replace(contract, version=max(each.version for each in last) + 1)
+    if published.why_not(contract):
+        contract = replace(contract, version=published.next_version)
     known = [f"{table}.{name}" for table in TABLES for name in found[table] if name not in tables[table]]
     return ContractDraft(
         contract=contract,
@@ -64,11 +62,6 @@ def drafted(
         changes=tuple(broken_promises(before, contract)) if before else (),
         left_out=tuple(known) if before else (),
     )
-
-
-def _two(published: PublishedContracts) -> tuple[Contract | None, Contract | None]:
-    live, newest = published.live, published.newest
-    return live.contract if live else None, newest.contract if newest else None
 
 
 def _promised(
@@ -117,6 +110,14 @@ def _promise(
 
 def found_in_definitions(collection: Collection) -> Found:
     return {table: release_columns(collection, table) for table in TABLES}
+
+
+def said_in_definitions(collection: Collection) -> dict[str, dict[str, str]]:
+    """What the definitions say of each column, by table."""
+    return {
+        table: {name: column.description for name, column in columns.items()}
+        for table, columns in found_in_definitions(collection).items()
+    }
 
 
 def found_in_release(collection: Collection, stores: Stores, release: Release) -> Found:

@@ -54,6 +54,15 @@ class PublishedContracts:
     newest: ReleasedContract | None
     """Of the release with the highest number: another one than the live one after a rollback."""
 
+    def why_not(self, declared: Contract) -> list[str]:
+        """Why that cannot be the next one."""
+        live, newest = self.live, self.newest
+        return why_not_declared(declared, live.contract if live else None, newest.contract if newest else None)
+
+    @property
+    def next_version(self) -> int:
+        return max((each.version for each in (self.live, self.newest) if each is not None), default=0) + 1
+
 
 def published_contracts(connection: sa.Connection, collection: str) -> PublishedContracts:
     live = releases.live(connection, collection)
@@ -64,7 +73,7 @@ def published_contracts(connection: sa.Connection, collection: str) -> Published
 
 def why_undeclarable(collection: Collection, published: PublishedContracts) -> str | None:
     """Why what is declared cannot follow on what is published; told from definitions and records, without a row."""
-    declared, live, newest = collection.contract, published.live, published.newest
+    declared, live = collection.contract, published.live
     if declared is None:
         if live is None:
             return None
@@ -72,12 +81,11 @@ def why_undeclarable(collection: Collection, published: PublishedContracts) -> s
             f"version {live.version} is promised to readers of what is live, and {collection.name} declares none any "
             f"more. Declare it again: ai-assets contract {collection.name} --write"
         )
-    found = why_not_declared(declared.contract, live.contract if live else None, newest.contract if newest else None)
+    found = published.why_not(declared.contract)
     if not found:
         return None
-    next_version = max(each.version for each in (live, newest) if each is not None) + 1
     return (
-        f"{_several(found)} ({declared.place}). A change that breaks it takes version {next_version}; "
+        f"{_several(found)} ({declared.place}). A change that breaks it takes version {published.next_version}; "
         "else take the change back"
     )
 
@@ -94,7 +102,7 @@ def contract_verdict(
         [] if declared is None
         else broken_in(declared.contract, lake, collection.name, candidate.partition, candidate)
     )  # fmt: skip
-    said = [f"{undeclarable}"] if undeclarable else []
+    said = [undeclarable] if undeclarable else []
     if declared is not None and broken:
         said.append(
             f"version {declared.contract.version} is broken by {candidate.partition}: {_several(map(str, broken))}. "

@@ -237,9 +237,14 @@ def of_present_texts(stores: "Stores", collection: str, items: Iterable[AgreedLa
 
 def partitions_of(stores: "Stores", collection: str, asset: str) -> list[str]:
     """Those of which the asset was computed."""
-    query = sa.text("SELECT partition FROM datasets WHERE collection = :c AND asset = :a ORDER BY partition")
     with stores.state.read() as connection:
-        return list(connection.execute(query, {"c": collection, "a": asset}).scalars())
+        return computed_partitions(connection, collection, asset)
+
+
+def computed_partitions(connection: sa.Connection, collection: str, asset: str) -> list[str]:
+    """The same, for who reads already."""
+    query = sa.text("SELECT partition FROM datasets WHERE collection = :c AND asset = :a ORDER BY partition")
+    return list(connection.execute(query, {"c": collection, "a": asset}).scalars())
 
 
 def model_labels(stores: "Stores", collection: str, stage: str) -> dict[str, str | None]:

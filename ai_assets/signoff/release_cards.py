@@ -18,7 +18,7 @@ from ai_assets.base.errors import DatasetDamaged
 from ai_assets.embedding.searched_by import SEARCHED_BY
 from ai_assets.embedding.spec import WITHOUT, in_words
 from ai_assets.evaluation.floors import SliceScore
-from ai_assets.evaluation.scoring import Score
+from ai_assets.evaluation.scoring import Score, errors_by_score
 from ai_assets.evaluation.verdict import GateVerdict, Interval, verdicts_of
 from ai_assets.inference.answer_query import AnsweredCall, answers_behind
 from ai_assets.signoff import audit, releases, requests
@@ -401,7 +401,7 @@ def scores_in(said: Mapping[str, Any]) -> tuple[Score, ...]:
 
 def with_intervals(rows: Iterable[Mapping[str, Any]], errors: Iterable[Sequence[Any]]) -> tuple[Score, ...]:
     """Scores as rows, each with the error that is kept of it: its key, then what `_with_interval` takes."""
-    known = {tuple(said[:3]): said[3:] for said in errors}
+    known = errors_by_score(errors)
     return tuple(_with_interval(score, known.get(tuple(score.key))) for score in map(Score.of, rows))
 
 

@@ -399,6 +399,12 @@ class SearchIndex:
         that readers would get others, it is asked."""
         reader = self._at(version)
         answers: list[list[str] | None] = [None for _ in questions]
+
+        def asked_of_it(numbers: Sequence[int]) -> Iterator[tuple[int, list[str]]]:
+            hits = self.search_many(version, [questions[n] for n in numbers], k, column=column, of=of, rules=rules)
+            for number, served in zip(numbers, hits, strict=True):
+                yield number, [hit.document_id for hit in served]
+
         if k >= 1 and reader.rows:
             asked = [
                 (self._query_vector(vector, column), text[:_QUERY_CHARACTERS] if text.strip() else "")
@@ -408,19 +414,13 @@ class SearchIndex:
             large = reader.rows >= index_reader.EXACT_BELOW_ROWS
             with self._lance("searching"):
                 answers = (computed if large else ranked)(reader.table, reader.rows, asked, depth, column, of)
-            if large:
-                sample = sampled([number for number, found in enumerate(answers) if found])
-                served = self.search_many(version, [questions[n] for n in sample], k, column=column, of=of, rules=rules)
-                shared = [shared_share(answers[n] or (), hits) for n, hits in zip(sample, served, strict=True)]
-                if sample and sum(shared) < AS_SERVED * len(sample):
+            if large and (sample := sampled([number for number, found in enumerate(answers) if found])):
+                shared = [shared_share(answers[number] or (), served) for number, served in asked_of_it(sample)]
+                if sum(shared) < AS_SERVED * len(sample):
                     answers = [None for _ in questions]
         left = [number for number, found in enumerate(answers) if found is None]
-        for number, hits in zip(
-            left,
-            self.search_many(version, [questions[n] for n in left], k, column=column, of=of, rules=rules),
-            strict=True,
-        ):
-            answers[number] = [hit.document_id for hit in hits]
+        for number, served in asked_of_it(left):
+            answers[number] = served
         return Found(documents=[found or [] for found in answers], asked=len(left))
 
     def _query_vector(self, vector: np.ndarray | Sequence[float], column: str) -> np.ndarray:

@@ -287,6 +287,20 @@ def read_parquet_row(path: Path, place: int) -> dict[str, Any]:
     raise DatasetDamaged(path, "it has fewer rows than it had")
 
 
+def place_in_parquet(path: Path, column: str, value: str) -> int | None:
+    """The number of the row that has it, for `read_parquet_row`; no other column is read."""
+    import pyarrow.compute as pc
+
+    if column not in parquet_columns(path):
+        return None
+    before = 0
+    for batch in read_batches(path, [column]):
+        if (found := pc.index(batch[column], value).as_py()) >= 0:
+            return before + int(found)
+        before += batch.num_rows
+    return None
+
+
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
     """Nothing is read of a file that does not hold the bytes that its name says."""

@@ -49,9 +49,9 @@ def sampled(numbers: Sequence[int]) -> Sequence[int]:
     return numbers[:: max(1, len(numbers) // SAMPLE)][:SAMPLE]
 
 
-def shared_share(found: Sequence[str], served: Sequence[Hit]) -> float:
+def shared_share(found: Sequence[str], served: Sequence[str]) -> float:
     """How many of the documents that readers get were found, of 1."""
-    theirs = {hit.document_id for hit in served}
+    theirs = set(served)
     return len(theirs & set(found)) / len(theirs) if theirs else 1.0
 
 

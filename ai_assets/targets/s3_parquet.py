@@ -53,7 +53,7 @@ class S3Parquet(Target):
                 "format": FORMAT, "collection": release.collection, "release": release.number,
                 "digest": release.digest, "partitions": partitions,
             }  # fmt: skip
-            name = f"releases/{release.number}-{release.digest[:12]}.json"
+            name = _record(release.number, release.digest)
             self.place.put(name, canonical_json(said).encode())
             return {"collection": release.collection, "release": name, "digest": digest(said)}
 
@@ -76,7 +76,7 @@ class S3Parquet(Target):
         if content is None:
             return None
         said = json.loads(content)
-        name = f"releases/{said['release']}-{said['digest'][:12]}.json"
+        name = _record(said["release"], said["digest"])
         return {"collection": said["collection"], "release": name, "digest": digest(said)}
 
     def _require_ours(self, collection: str) -> None:
@@ -119,6 +119,11 @@ class S3Parquet(Target):
             if not self.place.holds(name):
                 self.place.put(name, path)
             return {"file": name, "sha256": sha256, "bytes": path.stat().st_size, "rows": rows}
+
+
+def _record(number: int, of_digest: str) -> str:
+    """The file that says which files a release is of."""
+    return f"releases/{number}-{of_digest[:12]}.json"
 
 
 @contextmanager

@@ -232,7 +232,7 @@ class CallSpans(CallListener):
         root = self._root
         self._put(
             EndedSpan(
-                name, root.trace_id, span_id, parent_id, began_ns, ended_ns, kind, attributes, error, (), (),
+                name, root.trace_id, span_id, parent_id, began_ns, ended_ns, kind, attributes, error, (),
                 root.state, shared,
             )
         )  # fmt: skip

@@ -20,7 +20,6 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
-    Link,
     NonRecordingSpan,
     SpanContext,
     SpanKind,
@@ -120,8 +119,8 @@ class SpanOutlet:
     def _readable(self, span: EndedSpan) -> ReadableSpan:
         sampled = TraceFlags(TraceFlags.SAMPLED)
 
-        def context(span_id: int, trace_id: int = span.trace_id) -> SpanContext:
-            return SpanContext(trace_id, span_id, is_remote=False, trace_flags=sampled)
+        def context(span_id: int) -> SpanContext:
+            return SpanContext(span.trace_id, span_id, is_remote=False, trace_flags=sampled)
 
         return ReadableSpan(
             span.name,
@@ -129,7 +128,6 @@ class SpanOutlet:
             parent=context(span.parent_id) if span.parent_id else None,
             resource=self._resource,
             attributes={**span.attributes, **(span.shared.values if span.shared is not None else {})},
-            links=[Link(context(link.span_id, link.trace_id)) for link in span.links],
             kind=_KINDS[span.kind],
             status=Status(StatusCode.ERROR, span.error) if span.error is not None else Status(),
             start_time=span.began_ns,
@@ -144,6 +142,7 @@ class MetricOutlet:
     def __init__(
         self, sums: MetricSums, settings: TelemetrySettings, version: str, report: Callable[[str], None]
     ) -> None:
+        """`report` says the same thing once, however often it is told."""
         _quieten()
         self._sums, self._version, self._report = sums, version, report
         self._resource = resource(version)
@@ -152,7 +151,6 @@ class MetricOutlet:
         self._since_ns = time.time_ns()
         self._over = threading.Event()
         self._every_s = settings.metrics_every_s
-        self._reported = False
         self._thread = threading.Thread(target=self._run, name="telemetry metrics", daemon=True)
         self._thread.start()
 
@@ -160,7 +158,7 @@ class MetricOutlet:
         self._over.set()
         self._thread.join(within_s)
         if self._thread.is_alive():
-            self._say(f"it had not taken the metrics {within_s:g} s after the end")
+            self._report(f"it had not taken the metrics {within_s:g} s after the end")
         _shut_down(self._exporter)
 
     def _run(self) -> None:
@@ -186,11 +184,6 @@ class MetricOutlet:
         if self._is_delta:
             self._since_ns = now_ns
         if not done:
-            self._say(problem)
-
-    def _say(self, problem: str) -> None:
-        if not self._reported:
-            self._reported = True
             self._report(problem)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ai_assets.base.extras import ExtraMissing, need
 from ai_assets.base.home import variable
+from ai_assets.base.masking import masked
 from ai_assets.telemetry.call_spans import CallSpans
 from ai_assets.telemetry.metric_sums import MetricSums
 from ai_assets.telemetry.run_spans import RunSpanSink
@@ -135,15 +136,8 @@ def _once(report: Callable[[str], None], settings: TelemetrySettings) -> Callabl
             said = True
             where = settings.traces or settings.metrics
             report(
-                f"The collector of telemetry ({_shown(where or '')}) does not take what is sent: {problem}. The run is "
+                f"The collector of telemetry ({masked(where or '')}) does not take what is sent: {problem}. The run is "
                 "not affected; some of its spans and metrics are missing there."
             )
 
     return tell
-
-
-def _shown(address: str) -> str:
-    """Without a password."""
-    from ai_assets.base.masking import masked
-
-    return masked(address)

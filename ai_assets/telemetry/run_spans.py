@@ -182,9 +182,7 @@ class RunSpanSink(Sink):
             found = {**found, "error.type": FAILED}
         trace_id, state = self._root.trace_id, self._root.state
         self._put(
-            EndedSpan(
-                name, trace_id, span_id, parent_id, began_ns, ended_ns, "internal", found, said, events, (), state
-            )
+            EndedSpan(name, trace_id, span_id, parent_id, began_ns, ended_ns, "internal", found, said, events, state)
         )
 
     def _about(self, event: RunEvent, partition: str = "", asset: str = "") -> dict[str, Value]:

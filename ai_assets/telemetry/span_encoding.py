@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterable
 from functools import lru_cache
 
-from ai_assets.telemetry.span_records import Attributes, EndedSpan, SpanEvent, SpanLink, Value
+from ai_assets.telemetry.span_records import Attributes, EndedSpan, SpanEvent, Value
 
 _KINDS = {"internal": b"\x30\x01", "client": b"\x30\x03"}
 _FAILED = 2
@@ -38,8 +38,6 @@ def encoded(span: EndedSpan) -> bytes:
         parts.append(shared.encoded)
     if span.events:
         parts += [_field(11, _event(event)) for event in span.events]
-    if span.links:
-        parts += [_field(13, _link(link)) for link in span.links]
     if span.error is not None:
         parts.append(_field(15, _text(2, span.error) + b"\x18" + _varint(_FAILED)))
     parts.append(b"\x85\x01\x01\x01\x00\x00")  # flags: sampled, and it is known that the parent is not remote
@@ -99,10 +97,6 @@ def _value(value: Value) -> bytes:
 
 def _event(event: SpanEvent) -> bytes:
     return b"\x09" + struct.pack("<Q", event.at_ns) + _text(2, event.name) + attributes(3, event.attributes)
-
-
-def _link(link: SpanLink) -> bytes:
-    return b"\x0a\x10" + link.trace_id.to_bytes(16, "big") + b"\x12\x08" + link.span_id.to_bytes(8, "big")
 
 
 def _text(number: int, text: str) -> bytes:

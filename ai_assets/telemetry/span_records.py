@@ -16,12 +16,6 @@ class SpanEvent:
     attributes: Attributes
 
 
-@dataclass(frozen=True, slots=True)
-class SpanLink:
-    trace_id: int
-    span_id: int
-
-
 @dataclass(slots=True, eq=False)
 class SharedAttributes:
     """Of many spans: encoded once."""
@@ -44,7 +38,6 @@ class EndedSpan:
     error: str | None = None
     """A description where it failed; None where it did not."""
     events: Sequence[SpanEvent] = ()
-    links: Sequence[SpanLink] = ()
     state: str = ""
     shared: SharedAttributes | None = None
     """Beside its own."""

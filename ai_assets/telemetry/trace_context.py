@@ -24,11 +24,14 @@ class TraceContext:
 
     @property
     def traceparent(self) -> str:
-        return f"00-{self.trace_id:032x}-{self.span_id:016x}-{int(self.is_sampled):02x}"
+        return self._written(self.span_id)
+
+    def _written(self, span_id: int) -> str:
+        return f"00-{self.trace_id:032x}-{span_id:016x}-{int(self.is_sampled):02x}"
 
     def headers_of(self, span_id: int) -> dict[str, str]:
         """What a request says that leaves within a span of this trace."""
-        parent = f"00-{self.trace_id:032x}-{span_id:016x}-{int(self.is_sampled):02x}"
+        parent = self._written(span_id)
         return {TRACEPARENT: parent, TRACESTATE: self.state} if self.state else {TRACEPARENT: parent}
 
     def below(self, *names: str) -> int:

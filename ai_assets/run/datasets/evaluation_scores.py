@@ -29,7 +29,14 @@ from ai_assets.evaluation.judged import JudgedOutputs, details_of, scores_of
 from ai_assets.evaluation.leaks import Leak
 from ai_assets.evaluation.metrics import Evidence, LabelEvidence, Metric, QueryEvidence, evaluate
 from ai_assets.evaluation.reliability import Reliability, reliability
-from ai_assets.evaluation.scoring import OF_JUDGES, OF_QUERIES, GoldenQuery, Score, confusion_markdown
+from ai_assets.evaluation.scoring import (
+    OF_JUDGES,
+    OF_QUERIES,
+    GoldenQuery,
+    Score,
+    confusion_markdown,
+    errors_by_score,
+)
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Outcome, Work
 from ai_assets.run.datasets.evaluation_index import comparable, evaluation_index, intact, rankings_of, sync_index
@@ -612,44 +619,42 @@ def _names_of(item: str) -> tuple[str, str]:
 
 def gate_verdicts(work: Work, manifest: Manifest) -> list[GateVerdict]:
     """The declared gates held against stored scores."""
-    gates, details = work.collection.settings.score_gates, manifest.stats["details"]
-    own = work.collection.own
+    gates, own = work.collection.settings.score_gates, work.collection.own
     compares = any(gate.no_worse_by is not None and gate.metric in OF_JUDGES for gate in gates)
     release, live = _live_scores(work, manifest.partition) if own.gates or compares else (None, ())
     asks_live = [gate for gate in gates if gate.no_worse_by is not None and gate.metric not in OF_JUDGES]
-    bench = GateInputs(
-        scores=_with_errors(work.read(manifest).to_pylist(), manifest),
-        slices=[SliceScore.of(said) for said in manifest.stats.get("slices", ())],
+    bench = replace(
+        _inputs_of(work.collection, manifest, work.read(manifest).to_pylist()),
         paired=work.corpus.paired if any(gate.metric not in OF_QUERIES for gate in asks_live) else None,
         paired_search=work.corpus.paired_search if any(gate.metric in OF_QUERIES for gate in asks_live) else None,
-        pending=details["pending"],
-        absent=details["absent"],
         live=live,
         live_release=release,
-        of_rows=frozenset((*OF_JUDGES, *(metric.name for metric in own.metrics if metric.of == "rows"))),
-        labels_to_come=work.collection.settings.golden.review,
     )
     return judge(gates, bench, own.gates)
 
 
 def verdicts_by_scores(collection: Collection, manifest: Manifest) -> list[GateVerdict]:
     """The same of gates that need nothing beside: no live release to compare with, and no code of the user's own."""
-    details = manifest.stats["details"]
     gates = [gate for gate in collection.settings.score_gates if gate.no_worse_by is None and gate.use is None]
-    bench = GateInputs(
-        scores=_with_errors(manifest.stats["scores"], manifest),
+    return judge(gates, _inputs_of(collection, manifest, manifest.stats["scores"]))
+
+
+def _inputs_of(collection: Collection, manifest: Manifest, rows: Iterable[Mapping[str, Any]]) -> GateInputs:
+    """What stored scores say; nothing that they are compared with."""
+    details = manifest.stats["details"]
+    return GateInputs(
+        scores=_with_errors(rows, manifest),
         slices=[SliceScore.of(said) for said in manifest.stats.get("slices", ())],
         pending=details["pending"],
         absent=details["absent"],
         of_rows=frozenset((*OF_JUDGES, *(metric.name for metric in collection.own.metrics if metric.of == "rows"))),
         labels_to_come=collection.settings.golden.review,
     )
-    return judge(gates, bench)
 
 
 def _with_errors(rows: Iterable[Mapping[str, Any]], manifest: Manifest) -> list[Score]:
     """Scores with their standard errors, which are kept beside the rows."""
-    errors = {tuple(said[:3]): said[3:] for said in manifest.stats.get("errors", ())}
+    errors = errors_by_score(manifest.stats.get("errors", ()))
     found = []
     for score in map(Score.of, rows):
         error, clusters = errors.get(tuple(score.key), (None, None))
