@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from conftest import Project, project_at
 from explained import CHANGED, SAME, asked_and_published
 from provider import Provider
+from signing import decide, known
 from test_llm_stages import DAY
 
 from ai_assets.collection.loading import Collection, load_collection
@@ -28,6 +29,7 @@ from ai_assets.run.provenance_records import ProvenanceStep
 from ai_assets.run.touched import TouchedBy, touched
 from ai_assets.signoff import attestation, proving
 from ai_assets.signoff.errors import DocumentUnknown, ReleaseUnknown
+from ai_assets.signoff.publication import publish
 from ai_assets.storage.state import StateStore
 from ai_assets.storage.stores import Stores
 
@@ -332,3 +334,23 @@ def heard() -> Iterator[list[tuple[str, Any]]]:
         yield asked
     finally:
         sa.event.remove(sa.Engine, "before_cursor_execute", hear)
+
+
+def test_vectors_of_a_further_embedding_are_of_its_own_version(project: Project) -> None:
+    project.documents(per_day=1, days=1)
+    further = {"hashed": {"use": "examples.own_embedder:HashedWords", "options": {"dimensions": 64}}}
+    days = {"by": "day", "start": DAY, "end": DAY}
+    collection = project.declare(partitions=days, embeddings=further)
+    known(project.stores().state)
+    project.refresh(collection)
+    for release in (None, 1):
+        if release is not None:
+            decide(project.stores().state, collection)
+            publish(collection, project.stores(), by="ann")
+        found = provenance_of(collection, project.stores(), f"{DAY}/0.txt")
+        assert found.release == release
+        said = {step.of: step.facts["code_version"] for step in found.steps if step.step == "vectors"}
+        assert said == {
+            None: collection.code_versions["embeddings"], "hashed": collection.code_versions["embeddings_hashed"],
+        }  # fmt: skip
+        assert len(set(said.values())) == 2

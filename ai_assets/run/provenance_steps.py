@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from ai_assets.base.masking import masked
 from ai_assets.documents.passages import STRUCTURE
-from ai_assets.embedding.spec import FIRST, WITHOUT
+from ai_assets.embedding.spec import FIRST, WITHOUT, vectors_asset
 from ai_assets.inference import history
 from ai_assets.inference.answer_query import packed_of
 from ai_assets.inference.history import Attempt
@@ -103,10 +103,9 @@ def _passages(facts: Facts) -> Iterator[ProvenanceStep]:
 def _vectors(facts: Facts, passages: int) -> Iterator[ProvenanceStep]:
     part = facts.found.part
     if part is None:
-        made_by = {each.name: each for each in facts.collection.embeddings}
-        for name, each in made_by.items():
+        for each in facts.collection.embeddings:
             yield ProvenanceStep(
-                step="vectors", of=name or None, facts=known(code_version=facts.version(each.asset)),
+                step="vectors", of=each.name or None, facts=known(code_version=facts.version(each.asset)),
                 link=facts.run_link() or facts.document_link(),
             )  # fmt: skip
         return
@@ -121,7 +120,7 @@ def _vectors(facts: Facts, passages: int) -> Iterator[ProvenanceStep]:
                 dimensions=by.dimensions,
                 vectors=None if without else passages,
                 without=without,
-                code_version=facts.version("embeddings"),
+                code_version=facts.version(vectors_asset(name)),
             ),
             link=facts.run_link(),
         )
