@@ -81,7 +81,7 @@ class BackgroundSender(Generic[T]):
                 continue
             self.lost += len(part)
             self.say(problem)
-            if self._closed:  # whoever closes need not wait for as many failures as there are parts
+            if self._closed:  # closing does not wait for a failure of each part
                 self.lost += len(self._waiting)
                 self._waiting.clear()
 

@@ -24,7 +24,7 @@ OnBreak: TypeAlias = Literal["refuse", "waive"]
 ADDED_BY_READER: Mapping[str, PromisedType] = {
     "partition": "string", "release": "integer", "request": "string", "signed_by": "strings",
 }  # fmt: skip
-"""Columns that every row has, whoever reads it."""
+"""Columns that readers get with every row."""
 SOMETIMES: Mapping[PromisedTable, Mapping[str, PromisedType]] = {
     "documents": {
         "encoding": "string", "encoding_certainty": "number", "near_duplicate_of": "string", "similarity": "number",
@@ -117,7 +117,7 @@ class ContractSettings(Promises):
     version: int | None = Field(default=None, ge=1)
     """Raised with a change that breaks it (needed without `file`)."""
     on_break: OnBreak = "refuse"
-    """What becomes of a candidate that breaks it: none is made, or whoever approves it says why it may pass."""
+    """Whether a candidate that breaks it is refused, or an approver may pass it over with a reason."""
 
     @model_validator(mode="after")
     def _in_one_place(self) -> Self:

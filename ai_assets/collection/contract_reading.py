@@ -1,4 +1,4 @@
-"""Contracts as they are written: read with the line of each mistake, held against the definitions, and written anew."""
+"""Contracts as they are written: read with the line of each mistake, compared with definitions, made as a file."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

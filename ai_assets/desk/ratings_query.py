@@ -91,7 +91,7 @@ def judge_seen(desk: Desk, person: Person, name: str, judge: str) -> tuple[Colle
 
 
 def rating_view(desk: Desk, person: Person, name: str, judge: str, document: str = "") -> RatingView:
-    """The output of that document, where there is one; else the next that nobody has rated as it is."""
+    """The output of that document, where there is one; else the next one without a rating."""
     collection, stage = judge_seen(desk, person, name, judge)
     outputs, rated, given = _outputs(desk, collection, stage)
     mine = {(each.document_id, each.output): each for each in given if each.author == person.name}

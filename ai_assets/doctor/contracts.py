@@ -8,6 +8,7 @@ from ai_assets.doctor.findings import Finding, fine, of_error, wrong
 from ai_assets.doctor.installation import Installation
 from ai_assets.doctor.state import NoStoreYet, looking, tables_of
 from ai_assets.signoff.contracts import PublishedContracts, published_contracts, why_undeclarable
+from ai_assets.storage.stores import Stores
 
 
 def look(at: Installation) -> Iterator[Finding]:
@@ -30,11 +31,13 @@ def look(at: Installation) -> Iterator[Finding]:
 
 
 def _published(at: Installation, name: str) -> PublishedContracts:
-    """Nothing, where no store is there yet."""
+    """Nothing, where no store is there yet. Releases are read with the home's keys, which a bare look has not."""
+    nothing = PublishedContracts(live=None, newest=None)
     try:
         with looking(at) as connection:
-            if {"releases", "live_releases", "audit"} <= tables_of(connection):
-                return published_contracts(connection, name)
+            if not {"releases", "live_releases", "audit"} <= tables_of(connection):
+                return nothing
     except NoStoreYet:
-        pass
-    return PublishedContracts(live=None, newest=None)
+        return nothing
+    with Stores.reading(at.home, lambda _line: None) as stores, stores.state.read() as connection:
+        return published_contracts(connection, name)
