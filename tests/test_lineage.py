@@ -4,6 +4,7 @@ import datetime
 import importlib
 import json
 import logging
+import os
 import pkgutil
 import threading
 import uuid
@@ -203,7 +204,13 @@ def test_a_stage_that_fails_says_why(project: Project, written: Path) -> None:
 
 @pytest.mark.parametrize(
     "trouble",
-    ["down", "no file", pytest.param("500", marks=pytest.mark.slow), pytest.param("hangs", marks=pytest.mark.slow)],
+    [
+        "down",
+        "no file",
+        "no transport",
+        pytest.param("500", marks=pytest.mark.slow),
+        pytest.param("hangs", marks=pytest.mark.slow),
+    ],
 )
 def test_a_consumer_in_trouble_is_said_once_and_changes_nothing_of_the_run(
     project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trouble: str
@@ -216,13 +223,18 @@ def test_a_consumer_in_trouble_is_said_once_and_changes_nothing_of_the_run(
             case "no file":
                 monkeypatch.setenv("OPENLINEAGE_CONFIG", str(tmp_path / "missing.yml"))
                 monkeypatch.setenv("OPENLINEAGE__TRANSPORT__TYPE", "unheard of")
+            case "no transport":
+                monkeypatch.setenv("OPENLINEAGE_CONFIG", str(tmp_path / "missing.yml"))
             case _:
                 monkeypatch.setenv("OPENLINEAGE_URL", server.url)
                 server.status, server.delay_s = (500, 0) if trouble == "500" else (200, 60)
         project.documents(1, days=1)
+        before = dict(os.environ)
         _, warned = ran(project, project.declare())
     said = [line for line in warned if "ineage" in line]
     assert len(said) == 1, warned
+    assert trouble != "no transport" or "names no consumer" in said[0]
+    assert dict(os.environ) == before, "the client's own variables configure whatever runs next"
 
 
 def test_nothing_is_told_where_nothing_is_configured_or_it_is_switched_off(

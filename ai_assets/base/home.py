@@ -96,9 +96,8 @@ def variable(name: str) -> str | None:
     return os.environ.get(name) or None
 
 
-def variables_beginning(name: str) -> bool:
-    """Whether any variable does."""
-    return any(each.startswith(name) for each in os.environ)
+def variables_beginning(name: str) -> set[str]:
+    return {each for each in os.environ if each.startswith(name)}
 
 
 def _number(name: str) -> int | None:

@@ -1,14 +1,15 @@
 """Events on their way: by OpenLineage's own client and transports, in a thread of ours."""
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import RunEvent
 
 from ai_assets.base.background_sender import BackgroundSender
-from ai_assets.base.home import Home, variable
+from ai_assets.base.errors import UserError
+from ai_assets.base.home import Home, variable, variables_beginning
 from ai_assets.base.masking import masked
 from ai_assets.lineage.configured import file_of
 
@@ -20,9 +21,7 @@ CLOSE_S = 3.0
 class EventSender:
     def __init__(self, home: Home, report: Callable[[str], None]) -> None:
         """Raises what the client raises of its configuration."""
-        if not variable("OPENLINEAGE_CONFIG") and (found := file_of(home)) is not None:
-            os.environ["OPENLINEAGE_CONFIG"] = str(found)
-        self._client = OpenLineageClient()
+        self._client = _client_of(home)
         self._report = report
         self._sender: BackgroundSender[RunEvent] = BackgroundSender(
             self._send, name="lineage", most_waiting=MOST_WAITING, batch=1, delay_s=1.0, report=self._said
@@ -46,3 +45,28 @@ class EventSender:
             f"The consumer of OpenLineage does not take what is sent: {masked(problem)[:300]}. The run is not "
             "affected; some of its events are missing there."
         )
+
+
+def _client_of(home: Home) -> OpenLineageClient:
+    with _variables_kept():
+        if not variable("OPENLINEAGE_CONFIG") and (found := file_of(home)) is not None:
+            os.environ["OPENLINEAGE_CONFIG"] = str(found)
+        client = OpenLineageClient()
+    # it falls back to printing every event
+    if client.transport.kind == "console" and (client.config.transport or {}).get("type") != "console":
+        raise UserError(
+            "No lineage is sent: OpenLineage is configured, but names no consumer. Set OPENLINEAGE_URL, or a "
+            "transport with its type in openlineage.yml or OPENLINEAGE__TRANSPORT__TYPE."
+        )
+    return client
+
+
+@contextmanager
+def _variables_kept() -> Iterator[None]:
+    """The client writes variables of its own, which would configure whatever this process starts or runs next."""
+    before = variables_beginning("OPENLINEAGE")
+    try:
+        yield
+    finally:
+        for name in variables_beginning("OPENLINEAGE") - before:
+            del os.environ[name]

@@ -10,9 +10,9 @@ FILE = "openlineage.yml"
 def is_configured(home: Home) -> bool:
     if (variable("OPENLINEAGE_DISABLED") or "").strip().lower() == "true":
         return False
-    if variable("OPENLINEAGE_URL") or variable("OPENLINEAGE_CONFIG") or variables_beginning("OPENLINEAGE__TRANSPORT"):
+    if variable("OPENLINEAGE_URL") or variable("OPENLINEAGE_CONFIG"):
         return True
-    return file_of(home) is not None
+    return bool(variables_beginning("OPENLINEAGE__TRANSPORT")) or file_of(home) is not None
 
 
 def file_of(home: Home) -> Path | None:
