@@ -4,6 +4,9 @@ import hashlib
 import hmac
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -20,15 +23,17 @@ from conftest import STAGE, Project, project_at
 from postgres_server import POSTGRES_PASSWORD, running_postgres
 from published import FIRST
 from s3_server import bucket_credentials, s3_server  # noqa: F401  # for every test
-from signing import decide, known
+from signing import decide, known, somebody
 
 from ai_assets.base.errors import UserError
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.signoff import releases
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.releases import Release
+from ai_assets.targets import rebuilding
 from ai_assets.targets.pgvector import URL_VARIABLE, PgVector
 from ai_assets.targets.qdrant import Qdrant
+from ai_assets.targets.rebuilding import TargetRebuild
 from ai_assets.targets.s3_parquet import S3Parquet
 from ai_assets.targets.serving import TargetState, release_of, serve
 from ai_assets.targets.webhook import Webhook
@@ -125,6 +130,90 @@ def test_declared_it_is_served_after_a_publication_and_what_fails_is_one_sentenc
     assert rows(pgvector, "SELECT DISTINCT release FROM declared_chunks") == [(3,)]
 
 
+def rebuilt(project: Project, collection: Collection) -> TargetRebuild:
+    stores = project.stores()
+    found, planned = rebuilding.plan(stores, collection, None, None)
+    assert [each.beside for each in planned] == [True]
+    names = [each.target for each in planned]
+    (done,) = rebuilding.rebuild(stores, collection, found, names, by=somebody("ann"), say=lambda _line: None)
+    return done
+
+
+REBUILD = """
+import sys
+
+from signing import somebody
+
+from ai_assets.base.home import Home
+from ai_assets.collection.loading import load_collection
+from ai_assets.storage.stores import Stores
+from ai_assets.targets import rebuilding
+
+home = Home.from_environment()
+collection = load_collection(home.project / "collections", "notes")
+stores = Stores.at(home)
+release, planned = rebuilding.plan(stores, collection, None, None)
+
+
+def seen(_target, rows):
+    if rows == int(sys.argv[1]):
+        print("read", flush=True)
+        sys.stdin.read()  # until it is killed
+
+
+names = [each.target for each in planned]
+rebuilding.rebuild(stores, collection, release, names, by=somebody("ann"), say=print, seen=seen)
+"""
+
+
+@pytest.mark.slow
+def test_killed_anywhere_a_rebuild_shows_old_or_new_and_goes_on(
+    told: Project, pgvector: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(URL_VARIABLE, pgvector)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    anew = {**PGVECTOR, "name": "anew", "options": {"name": "anew"}}
+    collection = told.declare(stages=[dict(STAGE)], publish={"to": [anew]})
+    served(told, collection)
+    for number in (1, 2, 3):
+        PgVector("anew").write(release_of(told.stores(), release(told, number)))
+    with psycopg.connect(pgvector, autocommit=True) as connection:
+        connection.execute("UPDATE anew_documents_rows SET text = 'damaged'")
+        connection.execute("DELETE FROM anew_chunks_rows")
+    attempts, given = set(), release_of(told.stores(), release(told, 3))
+    read = sum(1 for _ in given.documents()) + sum(1 for _ in given.chunks())
+    for moment in (1, read):  # of the rows that are read: all of the first partition are written when the last is
+        command = [sys.executable, "-c", REBUILD, str(moment)]
+        with subprocess.Popen(command, cwd=told.root, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+            assert running.stdout is not None
+            assert running.stdout.readline() == b"read\n"
+            running.kill()
+        assert rows(pgvector, "SELECT DISTINCT text FROM anew_documents") == [("damaged",)]
+        with told.stores().state.read() as state:
+            (left,) = rebuilding.rebuilds(state, "notes")
+        attempts.add(left.attempt)
+        assert left.finished_at is None
+    assert rows(pgvector, "SELECT count(*) FROM anew_parts") == [(4,)]  # one of the rebuild is whole
+    assert rebuilt(told, collection).attempt in attempts
+    assert len(attempts) == 1
+    for key, table, wanted in (
+        ("document_id", "anew_documents", given.documents()), ("chunk_id", "anew_chunks", given.chunks())
+    ):  # fmt: skip
+        found = rows(pgvector, f"SELECT release, {key}, text FROM {table}")  # noqa: S608
+        assert sorted(found) == sorted((3, row[key], row["text"]) for row in wanted)
+    # The first release has the same content: it is there once, and is whole again.
+    target = PgVector("anew")
+    assert target.write(given) == target.read()
+    target.point(target.write(release_of(told.stores(), release(told, 1))))
+    assert rows(pgvector, "SELECT count(*) FROM anew_documents WHERE text <> 'damaged'") == [(6,)]
+    assert rows(pgvector, "SELECT count(*) FROM anew_parts") == [(3,)]
+    with psycopg.connect(pgvector, autocommit=True) as connection:
+        connection.execute("DROP VIEW anew_documents")
+        connection.execute("CREATE TABLE anew_documents (what TEXT)")
+    failed = rebuilt(told, collection).error
+    assert failed == 'TargetUnreached: The database of the target cannot be used: "anew_documents" is not a view'
+
+
 def served(project: Project, collection: Collection) -> list[TargetState]:
     return serve(collection, project.stores(), lambda _line: None)
 
@@ -179,7 +268,8 @@ def test_qdrant_is_killed_anywhere_and_each_passage_is_there_once(told: Project,
             target.client = dying
             try:
                 receipt = target.write(given)
-                assert dying.inner.get_aliases().aliases[0].collection_name == str((before or {})["collection"])
+                shown = dying.inner.get_aliases().aliases[0].collection_name
+                assert shown in [each["collection"] for each in (before or {}, receipt)]  # killed while it tidied up
                 target.point(receipt)
                 wanted = receipt
             except Killed:
@@ -208,6 +298,35 @@ class Dying:
         if not self._left:
             raise Killed
         return getattr(self.inner, name)
+
+
+def test_qdrant_is_rebuilt_beside_what_readers_see_wherever_it_is_killed(told: Project, tmp_path: Path) -> None:
+    given = release_of(told.stores(), release(told, 2))
+    with closing(Qdrant("papers", path=str(tmp_path))) as target:
+        before = target.write(given)
+        target.point(before)
+        gone = target.client.scroll("papers", limit=1)[0][0].id
+        target.client.delete("papers", [gone])
+        with pytest.raises(UserError, match="ai-assets targets rebuild writes it anew"):
+            target.point(before)
+        reached, wanted = 0, None
+        while wanted is None:
+            reached += 1
+            dying = Dying(target.client, reached)
+            target.client = dying
+            try:
+                receipt = target.rebuild(given, "a1b2c3")
+                shown = dying.inner.get_aliases().aliases[0].collection_name
+                assert shown in (before["collection"], receipt["collection"])
+                target.point(receipt)
+                wanted = receipt
+            except Killed:
+                pass
+            target.client = dying.inner
+        assert reached > 8
+        assert target.read() == wanted
+        assert [each.name for each in target.client.get_collections().collections] == [wanted["collection"]]
+        assert len(target.client.scroll("papers", limit=100)[0]) == len(list(given.chunks()))
 
 
 def test_what_is_not_ours_in_qdrant_is_left_alone(told: Project, tmp_path: Path) -> None:
@@ -299,6 +418,19 @@ def test_files_that_are_not_ours_or_gone_are_one_sentence(told: Project, tmp_pat
     target.point(target.write(given))  # what is missing is written again
 
 
+def test_parquet_is_rebuilt_from_the_release_whatever_lies_there(told: Project, tmp_path: Path) -> None:
+    files = {"use": "ai_assets.targets.s3_parquet:S3Parquet", "name": "files", "options": {"url": str(tmp_path)}}
+    collection = told.declare(stages=[dict(STAGE)], publish={"to": [files]})
+    served(told, collection)
+    whole = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    for path in whole:
+        if path.suffix == ".parquet":
+            path.write_bytes(b"damaged")
+    (tmp_path / "live.json").unlink()
+    assert rebuilt(told, collection).error is None
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == whole
+
+
 def test_files_are_whole_wherever_a_write_is_killed(told: Project, tmp_path: Path) -> None:
     target = S3Parquet(str(tmp_path))
     target.point(target.write(release_of(told.stores(), release(told, 1))))
@@ -386,6 +518,10 @@ def test_a_webhook_is_told_of_what_is_live_signed_and_again_with_the_same_key(
     assert said["digest"] == release(told, 3).digest
     assert served(told, collection)[0].serves == 3
     assert len(receiver.got) == 3  # it serves what is live
+    again = rebuilt(told, collection)
+    told_again, body = receiver.got[-1]
+    assert json.loads(body) == {**said, "rebuild": again.attempt}
+    assert told_again["Idempotency-Key"] not in keys
 
 
 def test_a_webhook_that_nobody_answers_is_named_without_its_token(told: Project) -> None:

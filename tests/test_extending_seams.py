@@ -25,6 +25,7 @@ from ai_assets.desk import reading
 from ai_assets.signed_asset.declaration import recorded
 from ai_assets.signoff.decisions import Choice, decide
 from ai_assets.signoff.publication import publish
+from ai_assets.targets import rebuilding
 from ai_assets.targets.serving import serve
 
 ROOT = Path(__file__).parents[1]
@@ -125,6 +126,15 @@ def test_the_target_of_the_document_serves_the_release(house: Project) -> None:
     live = json.loads((house.root / "outside" / "live.json").read_text())
     lines = (house.root / "outside" / live["file"]).read_text().splitlines()
     assert [json.loads(line)["id"] for line in lines] == [f"{DAY}/bill.txt", f"{DAY}/fire.txt"]
+    (target,) = declared("Publication targets")["publish"]["to"]
+    beside = [{**target, "use": "my_rebuilt_target:RebuiltFolder"}]
+    collection = house.declare(**attributes(publish={"to": beside}))
+    release, (planned,) = rebuilding.plan(stores, collection, None, None)
+    (done,) = rebuilding.rebuild(stores, collection, release, [planned.target], by=somebody("ann"), say=print)
+    assert (planned.beside, done.error) == (True, None)
+    rebuilt = json.loads((house.root / "outside" / "live.json").read_text())["file"]
+    assert rebuilt == f"1-{done.attempt}.jsonl"
+    assert (house.root / "outside" / rebuilt).read_text().splitlines() == lines
 
 
 def test_the_sink_of_the_document_hears_of_each_span(house: Project) -> None:

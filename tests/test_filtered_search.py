@@ -1,6 +1,7 @@
 """Claims about a search among some documents: it is the whole ranking with the others left out."""
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 
 from ai_assets.storage import filtered_search
 from ai_assets.storage.index import SearchIndex
+from ai_assets.storage.name_suffixes import suffix_signs
+from ai_assets.storage.passage_places import _Suffixes
 from ai_assets.storage.search_rules import SearchRules
 
 DIMENSIONS, DOCUMENTS = 8, 120
@@ -68,3 +71,36 @@ def test_it_is_the_whole_ranking_without_the_others(
     names = [every[number % len(every)] for number in chosen]
     found = index.search_among(version, vector, text, k, pa.array(names, pa.string()), rules=rules)
     assert found == [hit for hit in whole if hit.document_id in names][:k]
+
+
+def test_names_that_only_vectors_find_count_too_where_some_passages_have_none(tmp_path: Path) -> None:
+    """`pump-short` is put back because `pump-manual` is found, though it is not among the chosen ones."""
+    names = ["pump-short.md", "pump-manual.md", "letter.md"]
+    vectors = [[1.0, 0.0], [0.5, 0.5], None]
+    table = pa.table(
+        {
+            "chunk_id": names, "document_id": names, "partition": ["p"] * 3, "title": [""] * 3,
+            "text": ["a valve", "a driver", "a valve"], "vector": pa.array(vectors, pa.list_(pa.float32(), 2)),
+        }
+    )  # fmt: skip
+    index = SearchIndex(tmp_path, "chunks", 2)
+    version, query = index.replace({"p": table}, base_version=None), np.array([1.0, 0.0], np.float32)
+    whole = index.search(version, query, "valve", 3, rules=RULES[1])
+    found = index.search_among(version, query, "valve", 3, pa.array(["pump-short.md"]), rules=RULES[1])
+    assert found == [hit for hit in whole if hit.document_id == "pump-short.md"]
+
+
+@given(
+    names=st.lists(
+        st.sampled_from(["a", "a-b", "a-c", "a-b-c", "b-9", "x/a-b.md", "a-b.txt", "9", "a-b-1", "c-b"]),
+        min_size=1, unique=True,
+    ),
+    data=st.data(),
+)  # fmt: skip
+def test_suffixes_as_numbers_say_what_suffixes_say(names: list[str], data: st.DataObject) -> None:
+    found = data.draw(st.lists(st.sampled_from(sorted(names)), min_size=1, unique=True))
+    query, places = data.draw(st.sampled_from(["b", "a c", "x"])), sorted(names)
+    mask = np.isin(places, found)
+    wanted = np.flatnonzero(mask)
+    said = suffix_signs([places[at] for at in wanted], query)
+    assert _Suffixes(places).signs(mask, wanted, query).tolist() == said

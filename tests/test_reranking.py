@@ -16,10 +16,13 @@ from signing import known
 
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection
+from ai_assets.costs.funding import in_dollars
 from ai_assets.desk.release_opened import search_release
 from ai_assets.embedding.searched_by import Reranker
 from ai_assets.forgetting.erasing import forget
+from ai_assets.inference.load import inference_at
 from ai_assets.local_models.errors import ModelUnusable
+from ai_assets.planning.plan import plan
 from ai_assets.run.errors import PartitionsFailed, RerankerLost
 from ai_assets.run.explain import search
 from ai_assets.run.rerank_scores import RerankScores
@@ -86,6 +89,13 @@ def booked(office: Project) -> list[Any]:
         return list(connection.execute(sa.text("SELECT * FROM attempts WHERE kind = 'rerank' OR model LIKE '%e5%'")))
 
 
+def planned(office: Project, collection: Collection) -> Sequence[str]:
+    """What a plan says of the reranker."""
+    inference = inference_at(office.home)
+    notes = plan(collection, office.stores(), inference, partitions=[DAY]).notes
+    return [note for note in notes if note.startswith("Reranking")]
+
+
 def kept(office: Project) -> int:
     (path,) = (office.home.index / "notes").glob("evaluation-rerank/*.sqlite")
     with sqlite3.connect(path) as connection:
@@ -131,10 +141,21 @@ def test_a_release_is_reranked_as_it_was_judged_whatever_is_declared_by_now(offi
 def test_a_server_scores_each_pair_once_and_is_paid_once(office: Project, provider: Provider) -> None:
     routed(office, provider, prices=[{"from": "2026-01-01", "input": 1.0, "output": 0.0}])
     collection = declared(office, **QUERIES, **ON_ROUTE)
+    (note,) = planned(office, collection)
+    assert note.startswith(
+        "Reranking on 'scorer': at most 40 calls for the golden queries when the candidate is judged"
+    )
+    assert "what a call costs is known after the first" in note
     outcomes = {each.manifest.asset: each for each in office.refresh(collection)}
     assert outcomes["evaluation_scores"].cost_usd > 0
     rows = booked(office)
     assert len(rows) == 2 * len(TEXTS)
+    each, most = (
+        in_dollars(round(sum(row.cost_nusd for row in rows) / 6)),
+        round(sum(row.cost_nusd for row in rows) / 6 * 40),
+    )
+    (note,) = planned(office, collection)
+    assert f"so far {each} a call, so at most {in_dollars(most)} each time" in note
     release = live(office, collection)
     asked = len(booked(office))
     assert found(office, collection, "Which pump is broken?")

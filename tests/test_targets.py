@@ -19,17 +19,20 @@ from signing import decide, somebody
 
 from ai_assets.backup.making import make_backup
 from ai_assets.backup.restoring import restore
+from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection
 from ai_assets.orchestration.automation import publication
-from ai_assets.signoff import releases
-from ai_assets.signoff.errors import NothingApproved
+from ai_assets.signoff import audit, releases, verification
+from ai_assets.signoff.errors import DecisionRefused, NothingApproved, NothingLive
 from ai_assets.signoff.frozen_candidate import snapshot_paths
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.releases import Release
 from ai_assets.storage.lake import read_rows
 from ai_assets.storage.stores import Stores
+from ai_assets.targets import rebuilding
+from ai_assets.targets.rebuilding import TargetRebuild
 from ai_assets.targets.serving import due, serve, states
 
 JSON_LINES = "examples.own_target:JsonLines"
@@ -286,6 +289,21 @@ def test_status_and_rollback_on_the_command_line_say_what_each_target_serves(hou
     back = house.project.cli("releases", "rollback", "notes", "--by", "bea", AI_ASSETS_PASSWORD=PASSWORD)
     assert "lines serves release 1" in back.stdout, back.stderr
     assert [row["text"] for row in house.live_lines()[0]] == ["first"]
+    lines = house.folder / "lines/notes" / json.loads((house.folder / "lines/live.json").read_text())["folder"]
+    (lines / "documents.jsonl").write_text("damaged")
+    shown = house.project.cli("targets", "rebuild", "notes", "--dry-run")
+    assert "To be rebuilt from release 1 of notes" in shown.stdout, shown.stderr
+    assert "may see part of it: this target writes over what is there" in shown.stdout
+    unsure = house.project.cli("targets", "rebuild", "notes", "--by", "bea", AI_ASSETS_PASSWORD=PASSWORD)
+    assert (unsure.returncode, "add --yes. Nothing was changed" in unsure.stderr) == (2, True)
+    asked = ("targets", "rebuild", "notes", "--by", "bea", "--yes", "--json")
+    done = house.project.cli(*asked, AI_ASSETS_PASSWORD=PASSWORD)
+    (rebuilt,) = json.loads(done.stdout)
+    steps = json.loads(house.project.cli("explain", "notes", "2026-10-05/a.txt", "--json").stdout)
+    (step,) = [step for step in steps["provenance"]["steps"] if (step["step"], step["of"]) == ("target", "lines")]
+    assert step["facts"]["rebuilt_at"] == rebuilt["finished_at"]
+    assert (rebuilt["target"], rebuilt["release_number"], rebuilt["error"]) == ("lines", 1, None), done.stderr
+    assert [row["text"] for row in house.live_lines()[0]] == ["first"]
 
 
 def test_without_targets_nothing_changes_and_nothing_is_recorded(house: House) -> None:
@@ -296,6 +314,77 @@ def test_without_targets_nothing_changes_and_nothing_is_recorded(house: House) -
     with pytest.raises(NothingApproved):
         publish(collection, house.project.stores(), by="test")
     assert house.declare(house.lines).code_versions == collection.code_versions
+
+
+# Rebuilding
+
+
+def rebuilt(house: House, collection: Collection, number: int | None = None) -> TargetRebuild:
+    release, planned = rebuilding.plan(house.project.stores(), collection, None, number)
+    assert [(each.target, each.documents) for each in planned] == [("fragile", release.documents)]
+    (done,) = rebuilding.rebuild(
+        house.project.stores(), collection, release, ["fragile"], by=somebody("ann"), say=lambda line: None
+    )
+    return done
+
+
+def test_a_target_without_a_method_for_it_is_written_and_pointed_once_more(house: House) -> None:
+    collection = house.declare(house.fragile)
+    for text in ("first", "second"):
+        house.release(collection, text)
+    before = len(house.calls())
+    (house.folder / "live").unlink()
+    done = rebuilt(house, collection)
+    assert (done.release_number, done.error, done.finished_at is not None) == (2, None, True)
+    assert house.calls()[before:] == ["write", "point", "read"]
+    assert (house.folder / "live").read_text() == "2"
+    assert house.serve(collection) == {"fragile": 2}
+    rebuilt(house, collection, 1)  # it is not live, so readers do not see it
+    assert house.calls()[before + 3 :] == ["write"]
+    assert (house.folder / "live").read_text() == "2"
+    with house.project.stores().state.read() as connection:
+        found = audit.select(connection, actions=["target rebuilt"])
+        assert [(record.actor, record.subject["release"], record.subject["shown"]) for record in found] == [
+            ("ann", 1, False), ("ann", 2, True)
+        ]  # fmt: skip
+    verification.verify(house.project.stores().state)
+
+
+@pytest.mark.parametrize("call", ["write", "point"])
+def test_a_rebuild_that_failed_is_done_by_the_same_command(house: House, call: str) -> None:
+    collection = house.declare(house.fragile)
+    house.release(collection, "The pump in hall 7 leaks.")
+    before = len(house.calls())
+    house.break_(call)
+    failed = rebuilt(house, collection)
+    assert (failed.error, failed.finished_at) == (f"ConnectionError: nobody answers {call}", None)
+    assert house.serve(collection) == {"fragile": 1}  # as before
+    with house.project.stores().state.read() as connection:
+        assert audit.select(connection, actions=["target rebuilt"]) == []
+    house.break_(None)
+    done = rebuilt(house, collection)
+    assert (done.error, done.finished_at is not None) == (None, True)
+    assert (done.attempt == failed.attempt) == (call == "write")  # what was written could not be shown
+    assert house.calls()[before:].count("write") == 2
+    assert rebuilt(house, collection).attempt != failed.attempt
+
+
+def test_what_cannot_be_rebuilt_is_one_sentence(house: House) -> None:
+    collection = house.declare(house.fragile)
+    stores = house.project.stores()
+    with pytest.raises(NothingLive):
+        rebuilding.plan(stores, collection, None, None)
+    release = house.release(collection, "The pump in hall 7 leaks.")
+    with pytest.raises(UserError, match="notes has no target 'lines'; it has fragile"):
+        rebuilding.plan(stores, collection, "lines", None)
+    with pytest.raises(UserError, match=r"notes has no target: nothing stands under publish\.to"):
+        rebuilding.plan(stores, house.declare(), None, None)
+    with pytest.raises(DecisionRefused, match="rebuilding a target takes the role approver in notes"):
+        rebuilding.rebuild(stores, collection, release, ["fragile"], by=replace(somebody("eve"), roles={}), say=print)
+    (partition, part) = next(iter(release.parts.items()))
+    snapshot_paths(stores.lake, "notes", partition, part)[0].unlink()
+    with pytest.raises(UserError, match="No target can be rebuilt from release 1 of notes: files of partition 2026-10"):
+        rebuilding.plan(stores, collection, None, None)
 
 
 # Kills

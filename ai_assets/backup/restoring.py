@@ -202,6 +202,7 @@ def _settle(connection: sa.Connection) -> _OpenAttempts:
         connection.execute(sa.text(f"DELETE FROM {table}"))  # noqa: S608
     # What targets serve is theirs to say: they may have been brought to a later release since.
     connection.execute(sa.text("UPDATE target_states SET serves = NULL, tries = 0, next_try_at = NULL"))
+    connection.execute(sa.text("DELETE FROM target_rebuilds WHERE finished_at IS NULL"))
     resolving.reap(connection)
     jobs.after_restore(connection)
     row = connection.execute(

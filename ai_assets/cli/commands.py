@@ -143,6 +143,7 @@ COMMANDS: Mapping[str, Command] = {
     "held": Command("held", "app", "Documents that wait for a person while the others go on."),
     "reviewers": Command("reviewers", "app", "Who may look, correct, decide and administer."),
     "releases": Command("releases", "app", "What is live, what was live, and the way back."),
+    "targets": Command("targets", "app", "Where releases are written beside the index."),
     "retention": Command("retention", "app", "What is no longer needed, and what must be kept."),
     "ledger": Command("ledger", "app", "Calls to models: attempts, answers, dollars."),
     "budget": Command("budget", "app", "Budgets: where they stand, and their limits."),

@@ -7,6 +7,7 @@ NoReviewers                          a decision before anybody may decide
 PersonKnown                          somebody is added twice
 PersonDisabled                       a disabled person is given something
 LauncherUnclear                      a token and a name of different people
+RebuildNotConfirmed                  `ai-assets targets rebuild` where nobody can be asked
 NoEndpoints                          `ai-assets inference test` without one to test
 NoCanaries                           `ai-assets canary` where no endpoint declares one
 StageNotAdaptable                    `ai-assets adapt` of a stage that is not the built-in classifier
@@ -155,3 +156,8 @@ class AdaptationUnwritable(UserError):
 class ReachUnclear(UserError):
     def __init__(self) -> None:
         super().__init__("Name one of --prompt VERSION, --model NAME and --call ID; rows and releases are found by it.")
+
+
+class RebuildNotConfirmed(UserError):
+    def __init__(self) -> None:
+        super().__init__("Nobody can be asked here whether to rebuild: add --yes. Nothing was changed.")

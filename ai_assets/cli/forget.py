@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 UNREACHED = (
     "Not reached from here: the source itself (remove the file there; it stays quarantined here), the providers of "
     "models that were asked, copies of the home and backups that were not named with --backup, publication "
-    "targets, exports, and what "
+    "targets (ai-assets targets rebuild), exports, and what "
     "people wrote with their decisions."
 )
 

@@ -132,6 +132,8 @@ def _words(record: Record) -> str:
             return _joined(", ".join(_names(record.subject["documents"])), found["reason"])
         case "rolled back":
             return _joined(f"to release {found['release']} from release {found['from']}", found["reason"])
+        case "target rebuilt":
+            return f"{found['target']} from release {found['release']}"
         case "role given":
             return f"{found['person']}: {found['role']} in {_where(found['in'])}"
         case "role taken":

@@ -191,11 +191,13 @@ class StageSpend(NamedTuple):
     nusd: int
 
 
-def spent_by(connection: sa.Connection, collection: str, stage: str) -> StageSpend:
+def spent_by(connection: sa.Connection, collection: str, stage: str, kind: str | None = None) -> StageSpend:
+    """`kind`: of calls; all by default."""
     query = sa.text(
         "SELECT count(DISTINCT attempts.document), count(DISTINCT attempts.call_key), "
         "coalesce(sum(attempts.cost_nusd), 0) FROM attempts JOIN callers ON callers.caller_id = attempts.caller_id "
-        "WHERE callers.collection = :collection AND callers.asset = :stage AND attempts.state = 'settled'"
+        "WHERE callers.collection = :collection AND callers.asset = :stage AND attempts.state = 'settled' "
+        "AND coalesce(:kind, attempts.kind) = attempts.kind"
     )
-    row: Any = connection.execute(query, {"collection": collection, "stage": stage}).one()
+    row: Any = connection.execute(query, {"collection": collection, "stage": stage, "kind": kind}).one()
     return StageSpend(row[0], row[1], int(row[2]))

@@ -11,6 +11,7 @@ from ai_assets.base.errors import UserError
 from ai_assets.base.yaml_settings import nearest
 from ai_assets.collection.embeddings import DeclaredEmbedding
 from ai_assets.collection.loading import Collection
+from ai_assets.collection.reranking import RERANKED
 from ai_assets.costs.funding import in_dollars
 from ai_assets.inference.routes import names_of
 from ai_assets.inference.settings import InferenceSettings
@@ -250,6 +251,7 @@ def _planned(
                 if (said := around.departures.said(tally.each.asset))
             ),
             *_of_functions(around, documents.get("ok", 0) + documents.get("unread", 0)),
+            *(_of_reranker(around) if keys else ()),
             *_waiting(around, keys),
         ],
     )
@@ -287,6 +289,27 @@ def _of_functions(around: PlanContext, documents: int) -> Iterator[str]:
             f"{stage.name} is a function: so far {past.calls / past.documents:.1f} calls and {so_far} per document. "
             f"For at most {documents:,} documents here that is at most {at_most}, which is not in the sum."
         )
+
+
+def _of_reranker(around: PlanContext) -> Iterator[str]:
+    """Which passages golden queries find is known when the index is made: so many calls at most are told beside the
+    plan."""
+    collection, work = around.work.collection, around.work
+    reranker, queries = collection.reranker, len(collection.golden_queries)
+    if reranker is None or reranker.backend != "route" or not queries:
+        return
+    calls = queries * RERANKED * len(collection.embeddings)
+    with work.stores.state.read() as connection:
+        past = spent_by(connection, collection.name, QUESTIONS, "rerank")
+    if past.calls:
+        each = past.nusd / past.calls
+        price = f"so far {in_dollars(round(each))} a call, so at most {in_dollars(round(each * calls))} each time"
+    else:
+        price = "what a call costs is known after the first"
+    yield (
+        f"Reranking on '{reranker.said}': at most {calls:,} calls for the golden queries when the candidate is judged, "
+        f"and as many when its index goes live, less those that the ledger answers; {price}. They are not in the sum."
+    )
 
 
 def _found(around: PlanContext, walk: PartitionPlanner) -> Sequence[StageFindings]:

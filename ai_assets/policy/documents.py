@@ -189,7 +189,7 @@ class AccessInput:
     """`ai_assets.access`: may this person do that? Only what roles allow already is asked about."""
 
     action: str
-    """`open`, `start`, `approve`, `reject`, `send back` or `roll back`."""
+    """`open`, `start`, `approve`, `reject`, `send back`, `roll back` or `rebuild targets`."""
     collection: str
     tenant: str
     partition: str | None

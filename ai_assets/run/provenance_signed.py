@@ -189,9 +189,14 @@ def _targets(facts: Facts) -> Iterator[ProvenanceStep]:
         return
     query = sa.text(
         "SELECT target_receipts.target, target_receipts.receipt, target_receipts.written_at, target_states.serves, "
-        "target_states.pointed_at FROM target_receipts LEFT JOIN target_states "
+        "target_states.pointed_at, target_rebuilds.finished_at AS rebuilt_at, target_rebuilds.error AS rebuild_failed "
+        "FROM target_receipts LEFT JOIN target_states "
         "ON target_states.collection = target_receipts.collection AND target_states.target = target_receipts.target "
-        "WHERE target_receipts.collection = :c AND release_number = :n AND release_digest = :d "
+        "LEFT JOIN target_rebuilds ON target_rebuilds.collection = target_receipts.collection "
+        "AND target_rebuilds.target = target_receipts.target AND target_rebuilds.release_number = :n "
+        "AND target_rebuilds.release_digest = :d "
+        "WHERE target_receipts.collection = :c AND target_receipts.release_number = :n "
+        "AND target_receipts.release_digest = :d "
         "ORDER BY target_receipts.target"
     )
     given = {"c": release.collection, "n": release.number, "d": release.digest}
@@ -205,6 +210,8 @@ def _targets(facts: Facts) -> Iterator[ProvenanceStep]:
                 serves="yes" if serves else f"release {row.serves}" if row.serves is not None else "no",
                 written_at=row.written_at,
                 pointed_at=row.pointed_at if serves else None,
+                rebuilt_at=row.rebuilt_at,
+                rebuild_failed=row.rebuild_failed,
                 receipt=row.receipt,
             ),
             link=link,

@@ -26,6 +26,7 @@ Action = Literal[
     "hold placed", "hold released", "release pruned", "forgotten",
     "assigned", "unassigned",
     "canary accepted", "rated",
+    "target rebuilt",
 ]  # fmt: skip
 RECORDED: frozenset[Action] = frozenset(
     (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ai_assets.storage import batch_search
 from ai_assets.storage.batch_search import PASSAGE, within
-from ai_assets.storage.name_suffixes import SUFFIX_WEIGHT, suffix_signs
+from ai_assets.storage.name_suffixes import SUFFIX_WEIGHT
 from ai_assets.storage.ranking import Hit, best_first, content_words, words_in
 from ai_assets.storage.text_scores import lance_query
 
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from ai_assets.storage.passage_places import PassagePlaces
     from ai_assets.storage.search_rules import SearchRules
 
 NAMED_IN_QUERY = 1_000
 """So few documents are named to LanceDB, which then scores no others; of more, all are scored and these are taken."""
 _READ_AT_ONCE = 64
 _ROUNDING = 1e-9
-_FOUND = ("document_id", "chunk_id")
+_NOTHING = (1 << 64) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,132 +41,156 @@ class FilteredQuestion:
     of: Sequence[str]
     rules: SearchRules
 
+    @property
+    def combines(self) -> bool:
+        """Whether suffixes of names count."""
+        return self.vector is not None and self.rules.by_name
 
-@dataclass(frozen=True)
+
 class _Best:
-    """The best passage of a document, of one kind."""
+    """By document, the best of its passages, of one kind: its score, and its row or nothing."""
 
-    score: float
-    chunk_id: str
-    row: int
+    def __init__(self, documents: int) -> None:
+        import numpy as np
+
+        self.scores, self.rows = np.zeros(documents), np.full(documents, _NOTHING, np.uint64)
+
+    def take(self, read: _Read, wanted: np.ndarray) -> None:
+        """Of the wanted documents, a mask; of equal passages the first by name."""
+        import numpy as np
+
+        chosen = wanted[read.documents]
+        documents, scores = read.documents[chosen], read.scores[chosen]
+        order = np.lexsort((read.ranks[chosen], -scores, documents))
+        numbers, first = np.unique(documents[order], return_index=True)
+        self.scores[numbers] = scores[order][first]
+        self.rows[numbers] = read.row_ids[chosen][order][first]
+
+    @property
+    def there(self) -> np.ndarray:
+        there: np.ndarray = self.rows != _NOTHING
+        return there
 
 
-def best_among(table: Any, rows: int, question: FilteredQuestion, documents: pa.Array, k: int) -> list[Hit]:
+class _Read:
+    """What a search gave, as numbers."""
+
+    def __init__(self, search: Any, column: str, most: int, places: PassagePlaces) -> None:
+        import numpy as np
+
+        read = search.select([column]).with_row_id(True).limit(most).to_arrow()
+        self.row_ids = read["_rowid"].to_numpy()
+        values = read[column].to_numpy().astype(np.float64)
+        self.scores = 1 - values if column == "_distance" else values
+        self.documents, self.ranks = places.of_rows(self.row_ids)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+def best_among(
+    table: Any, rows: int, places: PassagePlaces, question: FilteredQuestion, documents: pa.Array, k: int
+) -> list[Hit]:
     """The `k` best of these documents, scored as in the ranking of all documents of the version."""
-    by_vector, names = _vector_part(table, rows, question, documents)
-    by_text, more_names = _text_part(table, rows, question, documents, wide=names is None)
-    moved = _moved(question, names if more_names is None else {*(names or ()), *more_names}, [*by_vector, *by_text])
+    import numpy as np
+
+    wanted = np.zeros(len(places.names), bool)
+    wanted[places.numbers(documents)] = True
+    found = np.zeros(len(wanted), bool)
+    by_vector, whole = _vector_part(table, rows, places, question, wanted, found)
+    by_text = _text_part(table, rows, places, question, (documents, wanted), None if whole else found)
+    has_words = by_text.there
+    numbers = np.flatnonzero(by_vector.there | has_words)
+    moved = np.zeros(len(wanted))
+    if question.combines:
+        found[numbers] = True
+        moved[numbers] = SUFFIX_WEIGHT * places.signs(found, numbers, question.whole_text)
+    at_most = by_vector.scores + by_text.scores + moved
+    waiting = numbers[np.lexsort((numbers, -at_most[numbers]))]
     words = content_words(question.text)
-    at_most = {
-        name: (by_vector[name].score if name in by_vector else 0.0)
-        + (by_text[name].score if name in by_text else 0.0)
-        + moved.get(name, 0.0)
-        for name in {**by_vector, **by_text}
-    }
-    waiting = sorted(at_most, key=lambda name: (-at_most[name], name))
-    found: list[Hit] = []
+    hits: list[Hit] = []
     for start in range(0, len(waiting), _READ_AT_ONCE):
         block = waiting[start : start + _READ_AT_ONCE]
-        if len(found) >= k and found[k - 1].score > at_most[block[0]] + _ROUNDING:
+        if len(hits) >= k and hits[k - 1].score > at_most[block[0]] + _ROUNDING:
             break
-        passages = _passages(table, [(by_text.get(name) or by_vector[name]).row for name in block])
-        for name in block:
-            shown = by_text.get(name) or by_vector[name]
-            row = passages[name, shown.chunk_id]
-            score = by_vector[name].score if name in by_vector else 0.0
-            if name in by_text:
-                share = by_text[name].score
+        shown = np.where(has_words[block], by_text.rows[block], by_vector.rows[block])
+        passages = _passages(table, shown)
+        for number, row_id in zip(block.tolist(), shown.tolist(), strict=True):
+            row = passages[row_id]
+            score = float(by_vector.scores[number])
+            if has_words[number]:
+                share = float(by_text.scores[number])
                 if words:
-                    by_name = name if question.rules.by_name else ""
+                    by_name = row["document_id"] if question.rules.by_name else ""
                     share = share * len(words_in(words, row["title"] or "", row["text"], by_name)) / len(words)
                 score += share
             hit = {column: row[column] for column in PASSAGE if column != "title"}
-            found.append(Hit(**hit, title=row["title"] or "", score=score + moved.get(name, 0.0)))
-        found.sort(key=best_first)
-    return found[:k]
+            hits.append(Hit(**hit, title=row["title"] or "", score=score + float(moved[number])))
+        hits.sort(key=best_first)
+    return hits[:k]
 
 
 def _vector_part(
-    table: Any, rows: int, question: FilteredQuestion, documents: pa.Array
-) -> tuple[dict[str, _Best], set[str] | None]:
-    """By their place between the worst and the best of all; and the names of all, where none is without a vector."""
-    import pyarrow.compute as pc
+    table: Any, rows: int, places: PassagePlaces, question: FilteredQuestion, wanted: np.ndarray, found: np.ndarray
+) -> tuple[_Best, bool]:
+    """By their place between the worst and the best of all. `found` is told of all that have a vector; whether all
+    documents do."""
+    import numpy as np
 
+    best = _Best(len(wanted))
     if question.vector is None or not question.vector.any():
-        return {}, None
+        return best, False
     among = batch_search.among(question.of)
     search = table.search(question.vector, vector_column_name=question.column).distance_type("dot")
-    search = within(search.bypass_vector_index(), among)
-    read = search.select([*_FOUND, "_distance"]).with_row_id(True).limit(rows).to_arrow()
-    if not read.num_rows:
-        return {}, None
-    nearest = read.group_by("document_id").aggregate([("_distance", "min")])
-    best, worst = 1 - pc.min(nearest["_distance_min"]).as_py(), 1 - pc.max(nearest["_distance_min"]).as_py()
-    spread, weight = max(best - worst, 1e-9), question.rules.vector_weight
-    found = {
-        name: _Best(weight * (each.score - worst) / spread, each.chunk_id, each.row)
-        for name, each in _best_of(read, documents, "_distance").items()
-    }
-    whole = read.num_rows == table.count_rows(among)
-    return found, set(nearest["document_id"].to_pylist()) if whole and question.rules.by_name else None
+    read = _Read(within(search.bypass_vector_index(), among), "_distance", rows, places)
+    if not len(read):
+        return best, False
+    nearest = np.full(len(wanted), -np.inf)
+    np.maximum.at(nearest, read.documents, read.scores)
+    found |= nearest > -np.inf
+    first, last = nearest[found].max(), nearest[found].min()
+    best.take(read, wanted)
+    there = best.there
+    best.scores[there] = question.rules.vector_weight * (best.scores[there] - last) / max(first - last, 1e-9)
+    return best, bool(len(read) == table.count_rows(among))
 
 
 def _text_part(
-    table: Any, rows: int, question: FilteredQuestion, documents: pa.Array, *, wide: bool
-) -> tuple[dict[str, _Best], set[str] | None]:
-    """As shares of the best of all; `wide`: also the names of all that were found, where rules ask for them."""
-    import pyarrow.compute as pc
-
+    table: Any,
+    rows: int,
+    places: PassagePlaces,
+    question: FilteredQuestion,
+    documents: tuple[pa.Array, np.ndarray],
+    found: np.ndarray | None,
+) -> _Best:
+    """As shares of the best of all. `found` is told of all that words find, where rules ask for them."""
+    names, wanted = documents
     among = batch_search.among(question.of)
-    combines = question.vector is not None and question.rules.by_name
-    few = len(documents) <= NAMED_IN_QUERY and not (wide and combines)
+    wide = found is not None and question.combines
     query = lance_query(question.text, by_name=question.rules.by_name)
 
-    def read(condition: str | None, most: int) -> pa.Table:
-        search = within(table.search(query, query_type="fts"), condition)
-        return search.select([*_FOUND, "_score"]).with_row_id(True).limit(most).to_arrow()
+    def read(condition: str | None, most: int) -> _Read:
+        return _Read(within(table.search(query, query_type="fts"), condition), "_score", most, places)
 
-    if few:
-        named = batch_search.condition("document_id", documents.to_pylist())
+    if len(names) <= NAMED_IN_QUERY and not wide:
+        named = batch_search.condition("document_id", names.to_pylist())
         best_of_all = read(among, 1)
-        found = read(named if among is None else f"({among}) AND ({named})", rows)
+        scored = read(named if among is None else f"({among}) AND ({named})", rows)
     else:
-        best_of_all = found = read(among, rows)
-    if not found.num_rows or not best_of_all.num_rows:
-        return {}, set()
-    best = pc.max(best_of_all["_score"]).as_py()
-    names = set(found["document_id"].to_pylist()) if wide and combines else None
-    scale = best if best > 0 and content_words(question.text) else 1.0
-    return {
-        name: _Best(each.score / scale, each.chunk_id, each.row)
-        for name, each in _best_of(found, documents, "_score").items()
-    }, names
+        best_of_all = scored = read(among, rows)
+    best = _Best(len(wanted))
+    if not len(scored) or not len(best_of_all):
+        return best
+    if found is not None:
+        found[scored.documents] = True
+    best.take(scored, wanted)
+    highest = best_of_all.scores.max()
+    if highest > 0 and content_words(question.text):
+        best.scores /= highest
+    return best
 
 
-def _best_of(read: pa.Table, documents: pa.Array, column: str) -> dict[str, _Best]:
-    """Of these documents alone."""
-    import pyarrow.compute as pc
-
-    chosen = read.filter(pc.is_in(read["document_id"], documents))
-    columns = [chosen[name].to_pylist() for name in (*_FOUND, column, "_rowid")]
-    found: dict[str, _Best] = {}
-    for name, chunk, value, row in zip(*columns, strict=True):
-        score = 1 - value if column == "_distance" else value
-        held = found.get(name)
-        if held is None or (-score, chunk) < (-held.score, held.chunk_id):
-            found[name] = _Best(score, chunk, row)
-    return found
-
-
-def _moved(question: FilteredQuestion, names: set[str] | None, wanted: Sequence[str]) -> dict[str, float]:
-    """What their suffixes put forward or back, among all that the question finds."""
-    if not question.rules.by_name or question.vector is None:
-        return {}
-    every = sorted({*(names or ()), *wanted})
-    signs = dict(zip(every, suffix_signs(every, question.whole_text), strict=True))
-    return {name: SUFFIX_WEIGHT * signs[name] for name in wanted if signs[name]}
-
-
-def _passages(table: Any, rows: Sequence[int]) -> dict[tuple[str, str], dict[str, Any]]:
-    read = table.take_row_ids(list(rows)).select(list(PASSAGE)).to_arrow()
-    return {(row["document_id"], row["chunk_id"]): row for row in read.to_pylist()}
+def _passages(table: Any, rows: np.ndarray) -> dict[int, dict[str, Any]]:
+    """By row."""
+    read = table.take_row_ids(rows.tolist()).select(list(PASSAGE)).with_row_id().to_arrow()
+    return {row["_rowid"]: row for row in read.to_pylist()}

@@ -339,7 +339,7 @@ class SearchIndex:
             vector=query, text=text[:_QUERY_CHARACTERS], whole_text=text, column=column, of=of, rules=rules
         )
         with self._lance("searching"):
-            return best_among(reader.table, reader.rows, asked, documents, k)
+            return best_among(reader.table, reader.rows, reader.places, asked, documents, k)
 
     def search_many(
         self,

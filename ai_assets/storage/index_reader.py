@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
 from ai_assets.storage import batch_search
 from ai_assets.storage.batch_search import within
+from ai_assets.storage.passage_places import PassagePlaces
 from ai_assets.storage.ranking import Hit, best_first, weigh_by_words
 from ai_assets.storage.text_scores import lance_query
 
@@ -29,6 +31,11 @@ class IndexReader:
     def __init__(self, *, table: Any, rows: int) -> None:
         self.table = table
         self.rows = rows
+
+    @functools.cached_property
+    def places(self) -> PassagePlaces:
+        """Read when it is asked for first."""
+        return PassagePlaces(self.table, self.rows)
 
     def by_vector(self, query: np.ndarray, documents: int, column: str, among: str | None) -> list[Hit]:
         search = self.table.search(query, vector_column_name=column).distance_type("dot")

@@ -69,5 +69,13 @@ class Target(ABC):
     def read(self) -> Receipt | None:
         """The receipt of what readers see now; None where they see nothing of this collection."""
 
+    def rebuild(self, release: TargetRelease, attempt: str) -> Receipt:
+        """Put all rows of the release as if none of them were there yet, for what is there may be damaged.
+
+        `attempt` is the same after a kill and another for another rebuild: a place named by it can be written while
+        readers see the old one, until `point`. Without a method of its own a target writes once more.
+        """
+        return self.write(release)
+
     def close(self) -> None:  # noqa: B027  # most have nothing to close
         """Give connections back."""

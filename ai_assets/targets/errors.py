@@ -1,5 +1,7 @@
 """What keeps a target of ours from serving a release; `status` shows the sentence, and it is tried again."""
 
+from collections.abc import Sequence
+
 from ai_assets.base.errors import UserError
 
 
@@ -29,8 +31,8 @@ class VectorsOfAnotherLength(UserError):
 class ReleaseNotWritten(UserError):
     def __init__(self, name: str, number: int) -> None:
         super().__init__(
-            f"Release {number} is not in the tables {name}_... any more, though it was written there. Give the target "
-            "another 'name'; it is written anew then."
+            f"Release {number} is not in the tables {name}_... any more, though it was written there: "
+            "ai-assets targets rebuild writes it anew."
         )
 
 
@@ -47,8 +49,8 @@ class NameTakenInQdrant(UserError):
 class ReleaseNotInQdrant(UserError):
     def __init__(self, place: str) -> None:
         super().__init__(
-            f"Qdrant does not have the collection {place} any more as it was written. Give the target another 'name'; "
-            "it is written anew then."
+            f"Qdrant does not have the collection {place} any more as it was written: ai-assets targets rebuild writes "
+            "it anew."
         )
 
 
@@ -60,6 +62,21 @@ class FilesOfAnother(UserError):
 class ReleaseFilesNotThere(UserError):
     def __init__(self, where: str, name: str) -> None:
         super().__init__(
-            f"{where} does not hold {name} any more, though it was written there. Give the target another place; it is "
-            "written anew then."
+            f"{where} does not hold {name} any more, though it was written there: ai-assets targets rebuild writes it "
+            "anew."
+        )
+
+
+class NoSuchTarget(UserError):
+    def __init__(self, collection: str, found: str | None, known: Sequence[str]) -> None:
+        what = f"{collection} has no target" + ("" if found is None else f" '{found}'")
+        there = f"; it has {', '.join(known)}." if known else ": nothing stands under publish.to in its defs.yaml."
+        super().__init__(what + there)
+
+
+class ReleaseBytesGone(UserError):
+    def __init__(self, collection: str, release: int, found: str) -> None:
+        super().__init__(
+            f"No target can be rebuilt from release {release} of {collection}: {found}. A backup of before then has "
+            "them: ai-assets restore FROM --to ANOTHER-HOME"
         )

@@ -1,12 +1,12 @@
 """Releases in PostgreSQL with the extension pgvector: two views that show what is live, moved in one transaction.
 
 Rows are kept once for each content of a partition, so a release that changes one of two hundred writes one, and a
-rollback moves one row. Nothing is removed: earlier releases stay to be gone back to.
+rollback moves one row. Nothing is removed but what a rebuild replaced: earlier releases stay to be gone back to.
 """
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, LiteralString
 
@@ -31,6 +31,12 @@ URL_VARIABLE = "AI_ASSETS_PGVECTOR_URL"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _LOCK = 726_355
 """Of those who make the tables; rows are written under the lease of the target."""
+_REPLACE = """
+    UPDATE {releases} SET part = %s WHERE part = %s OR starts_with(part, %s);
+    DELETE FROM {documents_rows} WHERE part <> %s AND (part = %s OR starts_with(part, %s));
+    DELETE FROM {chunks_rows} WHERE part <> %s AND (part = %s OR starts_with(part, %s));
+    DELETE FROM {parts} WHERE part <> %s AND (part = %s OR starts_with(part, %s))
+"""
 _TABLES = """
     CREATE EXTENSION IF NOT EXISTS vector;
     CREATE TABLE IF NOT EXISTS {documents_rows} (
@@ -65,18 +71,64 @@ class PgVector(Target):
     def write(self, release: TargetRelease) -> Receipt:
         with self._connected() as connection:
             self._make_tables(connection, release.dimensions or 1)
-            parts = {name: f"{name} {content}" for name, content in release.partitions.items()}
-            for partition, part in parts.items():
+            parts = []
+            for partition, content in release.partitions.items():
                 with connection.transaction():
-                    known = connection.execute(self._sql("SELECT 1 FROM {parts} WHERE part = %s"), [part]).fetchone()
-                    if known is None:
+                    part = self._known_part(connection, f"{partition} {content}")
+                    if part is None:
+                        part = f"{partition} {content}"
                         self._write_part(connection, release, partition, part)
-            with connection.transaction(), connection.cursor() as cursor:
-                cursor.executemany(
-                    self._sql("INSERT INTO {releases} VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"),
-                    [(release.number, release.digest, part) for part in parts.values()],
-                )
-        return {"name": self._name, "release": release.number, "digest": release.digest, "partitions": len(parts)}
+                parts.append(part)
+            with connection.transaction():
+                self._take_as_release(connection, release, parts)
+        return self._receipt(release)
+
+    def rebuild(self, release: TargetRelease, attempt: str) -> Receipt:
+        """Every partition is written beside what is there; then they take its place in one transaction, in all releases
+        that have the same content, and what was there is removed."""
+        with self._connected() as connection:
+            self._make_tables(connection, release.dimensions or 1)
+            parts = {f"{name} {content}": f"{name} {content} {attempt}" for name, content in release.partitions.items()}
+            for partition, part in zip(release.partitions, parts.values(), strict=True):
+                with connection.transaction():
+                    query = self._sql("SELECT 1 FROM {parts} WHERE part = %s")
+                    if connection.execute(query, [part]).fetchone() is None:
+                        self._write_part(connection, release, partition, part)
+            with connection.transaction():
+                for content, part in parts.items():
+                    self._replace_part(connection, content, part)
+                given = [release.number, release.digest, list(parts.values())]
+                others = self._sql("DELETE FROM {releases} WHERE number = %s AND digest = %s AND part <> ALL(%s)")
+                connection.execute(others, given)
+                self._take_as_release(connection, release, list(parts.values()))
+        return self._receipt(release)
+
+    def _receipt(self, release: TargetRelease) -> Receipt:
+        return {
+            "name": self._name, "release": release.number, "digest": release.digest,
+            "partitions": len(release.partitions),
+        }  # fmt: skip
+
+    def _known_part(self, connection: "psycopg.Connection[Any]", content: str) -> str | None:
+        """Where the content of a partition is whole already: as it was written first, or by a rebuild."""
+        query = self._sql("SELECT part FROM {parts} WHERE part = %s OR starts_with(part, %s) ORDER BY part LIMIT 1")
+        found = connection.execute(query, [content, f"{content} "]).fetchone()
+        return None if found is None else str(found[0])
+
+    def _replace_part(self, connection: "psycopg.Connection[Any]", content: str, part: str) -> None:
+        """All releases with this content have it in `part` from now on, and every other copy of it goes."""
+        given = [part, content, f"{content} "]
+        for statement in _REPLACE.split(";"):
+            connection.execute(self._sql(statement), given)
+
+    def _take_as_release(
+        self, connection: "psycopg.Connection[Any]", release: TargetRelease, parts: Sequence[str]
+    ) -> None:
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                self._sql("INSERT INTO {releases} VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"),
+                [(release.number, release.digest, part) for part in parts],
+            )
 
     def point(self, receipt: Receipt) -> None:
         given = {"number": receipt["release"], "digest": receipt["digest"]}

@@ -52,7 +52,16 @@ class Qdrant(Target):
         self._api_key_variable, self._path = api_key_variable, path
 
     def write(self, release: TargetRelease) -> Receipt:
-        place = f"{self._name}--{release.number}-{release.digest[:12]}"
+        return self._written(release, self._place(release))
+
+    def rebuild(self, release: TargetRelease, attempt: str) -> Receipt:
+        """Into a collection of its own; those of the same release go when readers see it."""
+        return self._written(release, f"{self._place(release)}-{attempt}")
+
+    def _place(self, release: TargetRelease) -> str:
+        return f"{self._name}--{release.number}-{release.digest[:12]}"
+
+    def _written(self, release: TargetRelease, place: str) -> Receipt:
         with self._connected() as client:
             self._require_ours(client)
             self._make(client, place, release)
@@ -77,6 +86,8 @@ class Qdrant(Target):
             ]  # fmt: skip
             made = models.CreateAlias(collection_name=place, alias_name=self._name)
             client.update_collection_aliases([*before, models.CreateAliasOperation(create_alias=made)])
+            for other in self._of_the_same_release(client, place):
+                client.delete_collection(other)
 
     def read(self) -> Receipt | None:
         with self._connected() as client:
@@ -95,6 +106,12 @@ class Qdrant(Target):
         """The collection that the alias is on."""
         found = (each.collection_name for each in client.get_aliases().aliases if each.alias_name == self._name)
         return next(found, None)
+
+    def _of_the_same_release(self, client: "QdrantClient", place: str) -> list[str]:
+        """What a rebuild of it, or one that did not end, left beside the one that readers see."""
+        release = "-".join(place.split("-")[:4])  # NAME, nothing, NUMBER, DIGEST: a name holds no dash
+        names = sorted(each.name for each in client.get_collections().collections)
+        return [name for name in names if name != place and (name == release or name.startswith(f"{release}-"))]
 
     def _require_ours(self, client: "QdrantClient") -> None:
         """Raises where the name is another collection's, or shows one that this target did not make."""

@@ -7,8 +7,9 @@ again. Nothing is removed: earlier releases stay to be gone back to.
 import json
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,9 +47,16 @@ class S3Parquet(Target):
         self.place: FilePlace = _Bucket(url) if _BUCKET.match(url) else _Folder(Path(url))
 
     def write(self, release: TargetRelease) -> Receipt:
+        return self._written(release, self._part)
+
+    def rebuild(self, release: TargetRelease, attempt: str) -> Receipt:
+        """No file is trusted: each is put again, in one step, under the name that its content has."""
+        return self._written(release, partial(self._part, anew=True))
+
+    def _written(self, release: TargetRelease, part: Callable[[TargetRelease, str], Mapping[str, Json]]) -> Receipt:
         with _reached(self.place):
             self._require_ours(release.collection)
-            partitions = {name: self._part(release, name) for name in sorted(release.partitions)}
+            partitions: dict[str, Json] = {name: dict(part(release, name)) for name in sorted(release.partitions)}
             said: dict[str, Json] = {
                 "format": FORMAT, "collection": release.collection, "release": release.number,
                 "digest": release.digest, "partitions": partitions,
@@ -92,18 +100,18 @@ class S3Parquet(Target):
             what = f"a {LIVE} of something else" if found is None else f"releases of '{found}'"
             raise FilesOfAnother(self.place.where, what)
 
-    def _part(self, release: TargetRelease, partition: str) -> dict[str, Json]:
+    def _part(self, release: TargetRelease, partition: str, *, anew: bool = False) -> dict[str, Json]:
         """The two files of a partition; what is there whole already is not written again."""
         mark = f"parts/{digest([partition, release.partitions[partition]])}.json"
-        if (known := self.place.read(mark)) is not None:
+        if not anew and (known := self.place.read(mark)) is not None:
             there: dict[str, Any] = json.loads(known)
             if all(self.place.holds(there[table]["file"]) for table in TABLES):
                 return there
-        made: dict[str, Json] = {table: self._table(release, table, partition) for table in TABLES}
+        made: dict[str, Json] = {table: self._table(release, table, partition, anew=anew) for table in TABLES}
         self.place.put(mark, canonical_json(made).encode())
         return made
 
-    def _table(self, release: TargetRelease, table: str, partition: str) -> dict[str, Json]:
+    def _table(self, release: TargetRelease, table: str, partition: str, *, anew: bool) -> dict[str, Json]:
         import pyarrow.parquet as pq
 
         with tempfile.NamedTemporaryFile(prefix="ai-assets-target-", suffix=".parquet") as file:
@@ -116,7 +124,7 @@ class S3Parquet(Target):
             path = Path(file.name)
             sha256 = file_sha256(path)
             name = f"{table}/{sha256}.parquet"
-            if not self.place.holds(name):
+            if anew or not self.place.holds(name):
                 self.place.put(name, path)
             return {"file": name, "sha256": sha256, "bytes": path.stat().st_size, "rows": rows}
 

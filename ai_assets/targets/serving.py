@@ -102,19 +102,15 @@ def _serve(
         with closing(target.make()) as made:
             receipt = _written(stores, lease, key, made, live, say)
             lease.check()
-            made.point(receipt)
-            found = made.read()
-            if found is None or dict(found) != dict(receipt):
-                raise OwnCodeFailed("target", target.use, f"after point({dict(receipt)}) read() gives {found}")
+            point(made, target, receipt)
     except LeaseLost:
         raise
     except Exception as error:  # noqa: BLE001  # what a target raises is its own; the other targets go on
         _record_failure(lease, key, state, error)
-        say(f"{target.name} does not serve release {live.number}: {_said(error)}")
+        say(f"{target.name} does not serve release {live.number}: {in_words(error)}")
     else:
         with lease.fenced() as connection:
-            values = {"serves": live.number, "pointed_at": now(), "error": None, "tries": 0, "next_try_at": None}
-            upsert(connection, "target_states", key, values)
+            record_served(connection, key, live.number)
         say(f"{target.name} serves release {live.number}")
 
 
@@ -123,25 +119,44 @@ def _written(
 ) -> Receipt:
     """The receipt of the release, which is written now if the target has none for it."""
     with stores.state.read() as connection:
-        query = (
-            "SELECT receipt FROM target_receipts WHERE collection = :collection AND target = :target "
-            "AND release_number = :number AND release_digest = :digest"
-        )
-        known = connection.execute(sa.text(query), {**key, "number": live.number, "digest": live.digest}).scalar()
+        known = receipt_of(connection, key, live)
     if known is not None:
-        receipt: Receipt = json.loads(known)
-        return receipt
+        return known
     say(f"writing release {live.number} to {key['target']}: {live.documents} documents")
     receipt = made.write(release_of(stores, live))
-    text = canonical_json(dict(receipt))
     with lease.fenced() as connection:
-        upsert(
-            connection,
-            "target_receipts",
-            {**key, "release_number": live.number},
-            {"release_digest": live.digest, "receipt": text, "written_at": now()},
-        )
+        return record_receipt(connection, key, live, receipt)
+
+
+def point(made: Target, target: OwnTarget, receipt: Receipt) -> None:
+    """Make readers see it, and hear from the target that they do."""
+    made.point(receipt)
+    found = made.read()
+    if found is None or dict(found) != dict(receipt):
+        raise OwnCodeFailed("target", target.use, f"after point({dict(receipt)}) read() gives {found}")
+
+
+def receipt_of(connection: sa.Connection, key: Mapping[str, str], release: Release) -> Receipt | None:
+    query = (
+        "SELECT receipt FROM target_receipts WHERE collection = :collection AND target = :target "
+        "AND release_number = :number AND release_digest = :digest"
+    )
+    given = {**key, "number": release.number, "digest": release.digest}
+    known = connection.execute(sa.text(query), given).scalar()
+    return None if known is None else dict(json.loads(known))
+
+
+def record_receipt(connection: sa.Connection, key: Mapping[str, str], release: Release, receipt: Receipt) -> Receipt:
+    """In place of the one before; as it will be read again."""
+    text = canonical_json(dict(receipt))
+    values = {"release_digest": release.digest, "receipt": text, "written_at": now()}
+    upsert(connection, "target_receipts", {**key, "release_number": release.number}, values)
     return dict(json.loads(text))
+
+
+def record_served(connection: sa.Connection, key: Mapping[str, str], release: int) -> None:
+    values = {"serves": release, "pointed_at": now(), "error": None, "tries": 0, "next_try_at": None}
+    upsert(connection, "target_states", key, values)
 
 
 def release_of(stores: Stores, release: Release) -> TargetRelease:
@@ -181,14 +196,14 @@ def _record_failure(lease: Lease, key: Mapping[str, str], state: TargetState, er
     pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**state.tries)
     again = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=pause)
     values: dict[str, Any] = {
-        "serves": state.serves, "error": _said(error), "tries": state.tries + 1,
+        "serves": state.serves, "error": in_words(error), "tries": state.tries + 1,
         "next_try_at": again.isoformat(timespec="milliseconds"),
     }  # fmt: skip
     with lease.fenced() as connection:
         upsert(connection, "target_states", key, values)
 
 
-def _said(error: Exception) -> str:
+def in_words(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, OwnCodeFailed) else f"{type(error).__name__}: {text}"[:500]
 
