@@ -17,6 +17,7 @@ from pathlib import Path
 from random import Random
 
 import psutil
+import py3langid
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -26,7 +27,7 @@ from hypothesis import strategies as st
 from ai_assets.base.errors import ParserUnavailable
 from ai_assets.documents.formats.kinds import Format
 from ai_assets.documents.parse import ParsedDocument, ParseLimits, Parser, TableFormat, format_of
-from ai_assets.documents.parse_text import language_of, normalise
+from ai_assets.documents.parse_text import language_identifier, language_of, normalise
 from ai_assets.documents.source import Source, SourceFile
 
 ENGLISH = "This is the text of a report about the money that the company spent this year."
@@ -508,6 +509,19 @@ def test_language_is_told_in_well_under_a_millisecond() -> None:
     for _ in range(200):
         language_of(short)
     assert (time.perf_counter() - started) / 200 < 0.0005
+
+
+@pytest.mark.parametrize(
+    "text", ["Der schnelle braune Fuchs springt.", "これは日本語のテキストです。" * 3, "Ξεσκεπάζω την ψυχοφθόρα"]
+)
+def test_a_language_is_told_by_the_sums_of_the_library_to_the_bit(text: str) -> None:
+    for sample in (text, f"{text} {text[::-1]}", text):  # features seen before, beside new ones
+        assert language_identifier().classify(sample) == py3langid.classify(sample)
+    assert language_of(text) == py3langid.classify(text)[0]
+
+
+def test_letters_anywhere_in_the_sample_count() -> None:
+    assert language_of("1234567890 " * 20 + "The letters of this document come late.") == "en"
 
 
 # What it may cost

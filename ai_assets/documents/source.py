@@ -122,15 +122,16 @@ class _Folder(Source):
     def _open(self, name: str) -> io.BufferedReader:
         real_root = self._real_root
         real = f"{real_root}/{name}"
-        if not _is_plain(real_root, name):
+        mode = _plain_mode(real_root, name)
+        if mode is None:
             real = os.path.realpath(self._root / name)
             if not _is_inside(real, real_root):
                 raise PermissionError(errno.EACCES, "leaves the source folder", name)
-        try:
-            mode = os.stat(real).st_mode  # noqa: PTH116 - a Path for each file takes longer than the look
-        except FileNotFoundError:
-            self._check()
-            raise
+            try:
+                mode = os.stat(real).st_mode  # noqa: PTH116 - the path is a text here
+            except FileNotFoundError:
+                self._check()
+                raise
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "is not a regular file", name)
         # O_NONBLOCK: a pipe put in the file's place after the check above must not hold us up.
@@ -236,19 +237,23 @@ def _link_problem(entry: "os.DirEntry[str]", level: _Level, real_root: str) -> s
     return None
 
 
-def _is_plain(folder: str, name: str) -> bool:
-    """Whether no part of the name leads elsewhere: looking at its own parts is enough, where the folder's is known."""
-    path = folder
+def _plain_mode(folder: str, name: str) -> int | None:
+    """The mode of a file of which no part of the name leads elsewhere; None where that takes a closer look.
+
+    Looking at its own parts is enough, where the folder's is known.
+    """
+    path, mode = folder, None
     for part in name.split("/"):
         if part in ("", ".", ".."):
-            return False
+            return None
         path = f"{path}/{part}"
         try:
-            if stat.S_ISLNK(os.lstat(path).st_mode):
-                return False
+            mode = os.lstat(path).st_mode
         except OSError:
-            return False
-    return True
+            return None
+        if stat.S_ISLNK(mode):
+            return None
+    return mode
 
 
 def _is_inside(real: str, real_root: str) -> bool:
