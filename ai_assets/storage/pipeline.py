@@ -19,16 +19,29 @@ _OPEN = "ai_assets_pipeline"
 
 @contextmanager
 def pipelined(connection: sa.Connection) -> Iterator[None]:
-    """Within the block, `send` waits for nothing. Statements of SQLAlchemy have no results here: see `unpipelined`."""
+    """A transaction. Within the block, `send` waits for nothing. Statements of SQLAlchemy have no results here: see
+    `unpipelined`.
+
+    The connection is in autocommit: the driver waits for its own BEGIN and again after its own COMMIT, so both are
+    sent from here like any other statement. When the block has ended, the transaction is committed.
+    """
     if connection.dialect.name != "postgresql":
         yield
         return
     notes, held = connection.info, ExitStack()  # a connection that breaks loses its notes
     notes[_OPEN] = held
-    held.enter_context(_driver(connection).pipeline())
     try:
-        with held:
-            yield
+        with _wrapped(connection):
+            held.enter_context(_driver(connection).pipeline())
+        Sent(connection, "BEGIN", ())
+        yield
+        if connection.in_transaction():
+            Sent(connection, "COMMIT", ())
+        with _wrapped(connection):
+            held.close()
+    except BaseException:
+        end_pipeline(connection)
+        raise
     finally:
         notes.pop(_OPEN, None)
 
