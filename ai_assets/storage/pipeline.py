@@ -119,7 +119,7 @@ def _named_row(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Any:
 
 @lru_cache
 def _row_type(names: tuple[str, ...]) -> Any:
-    return namedtuple("Row", names, rename=True)  # noqa: PYI024 - what a statement gives is known when it has run
+    return namedtuple("Row", names, rename=True)
 
 
 class _wrapped:  # noqa: N801 - used as a function; a generator costs as much as a statement
