@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from counting_relay import counting
+from engines import CALLER, one, opened, question
 from postgres_server import Postgres
+from provider import Provider
 
 from ai_assets.base.errors import StateUnavailable
+from ai_assets.inference.records import Answer
 from ai_assets.storage.pipeline import Sent, is_pipelined, unpipelined
 from ai_assets.storage.state import StateStore
 
@@ -85,3 +89,30 @@ def test_a_connection_that_breaks_while_something_is_sent_is_unavailable_too(far
         broken(connection)
     write(far, "INSERT INTO numbers VALUES (2)")
     assert numbers(far) == [2]
+
+
+def test_a_turn_of_the_ledger_is_two_round_trips(postgres: Postgres, running: Provider) -> None:
+    """Three turns a call that is asked alone: the look-up, the intent, the answer. A connection that was not used for a
+    second is looked at first, which on a busy machine adds some."""
+    running.reset()
+    with counting(postgres.port) as relay:
+        url = postgres.database(f"trips{os.urandom(4).hex()}").replace(f":{postgres.port}/", f":{relay.port}/")
+        with opened(url, one(running.url)) as engine:
+            engine.call(question(0), CALLER)
+            before, turns = relay.round_trips, 3 * 10
+            results = [engine.call(question(number), CALLER) for number in range(1, 11)]
+            made = relay.round_trips - before
+    assert all(isinstance(result, Answer) and not result.reused for result in results)
+    assert 2 * turns <= made < 3 * turns
+
+
+def test_connections_that_the_server_has_ended_are_replaced_before_they_are_used(far: StateStore) -> None:
+    """Also those that were used a moment ago: only who asks again trusts them then."""
+    write(far, "INSERT INTO numbers VALUES (1)")
+    end_others = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with StateStore.reached(far.url) as connection:
+        assert connection.execute(sa.text(end_others)).scalars().all()
+    assert numbers(far) == [1]

@@ -24,7 +24,8 @@ def read_json(text: str | bytes) -> Any:
 
 
 def rows_json(rows: Any) -> str:
-    """Lists, texts, whole and finite numbers, None: what a statement takes as its rows."""
+    """Lists, mappings, texts, whole and finite numbers, None: what a statement takes as its rows, and what is kept of
+    an answer to several texts for each."""
     if orjson is not None:
         try:
             return orjson.dumps(rows).decode("utf-8")

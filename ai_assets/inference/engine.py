@@ -269,6 +269,7 @@ class Engine:
         if cut_off:
             await asyncio.wait(self._answering)
         await self._asker.close()
+        self._turns.hand_over()
         return cut_off
 
     async def _answer_chunk(self, job: Job, requests: list[Request]) -> list[Result]:

@@ -29,7 +29,9 @@ class Turns:
         self._state = state
         self._ledger = ledger
         self._loop = loop
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[_Waiting] | None] = queue.SimpleQueue()
+        self._gathered: list[_Waiting] = []
+        """What the loop asks for until it hands it over; only the loop's thread touches it."""
         self._batch = 0
         self.clock = ledger.clock
         self.thread = threading.Thread(target=self._run, name="ledger", daemon=True)
@@ -38,11 +40,24 @@ class Turns:
     def take(self, operation: Operation) -> "asyncio.Future[Any]":
         """From the event loop only. The result is durable when the future has it."""
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._queue.put((operation, future))
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over_soon)
+        self._gathered.append((operation, future))
         return future
 
+    def _hand_over_soon(self) -> None:
+        """One round of the loop later: who takes the place of a call that has ended asks in that round, and shares its
+        turn."""
+        self._loop.call_soon(self.hand_over)
+
+    def hand_over(self) -> None:
+        """From the event loop only: everything that was asked for until now is on its way to the ledger."""
+        if self._gathered:
+            gathered, self._gathered = self._gathered, []
+            self._queue.put(gathered)
+
     def close(self, *, give_up: bool) -> None:
-        """After what was asked before. `give_up`: also what nobody waits for any more is accounted for."""
+        """After what was handed over before. `give_up`: also what nobody waits for any more is accounted for."""
         self._queue.put(None)
         self.thread.join()
         if give_up:
@@ -50,15 +65,15 @@ class Turns:
                 self._ledger.give_up(connection)  # who comes next would do it too, whenever that is
 
     def _run(self) -> None:
-        while (first := self._queue.get()) is not None:
-            waiting, ends = [first], False
+        while (waiting := self._queue.get()) is not None:
+            ends = False
             with contextlib.suppress(queue.Empty):
                 while len(waiting) < MOST_PER_TURN:
-                    item = self._queue.get_nowait()
-                    if item is None:
+                    gathered = self._queue.get_nowait()
+                    if gathered is None:
                         ends = True
                         break
-                    waiting.append(item)
+                    waiting += gathered
             self._turn(waiting)
             if ends:
                 return

@@ -59,9 +59,10 @@ class LedgerSql:
     def __init__(self, dialect: str) -> None:
         self._texts = _texts(dialect)
 
-    def look_up(self, connection: sa.Connection, keys: Sequence[str]) -> dict[str, KnownAttempt]:
+    @staticmethod
+    def known(looked_up: Sent) -> dict[str, KnownAttempt]:
         """By key. All of it is one row: SQLite gives the interpreter away and takes it back for every single one."""
-        ((found,),) = self.send(connection, "look_up", keys).all()
+        ((found,),) = looked_up.all()
         return {row[0]: KnownAttempt(*row) for row in read_json(found or "[]")}
 
     def send(self, connection: sa.Connection, name: str, keys: Sequence[Any]) -> Sent:

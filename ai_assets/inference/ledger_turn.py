@@ -56,6 +56,10 @@ class LedgerTurn:
         self._wanted = {item.opened.hop.name for item in self._endings} | {
             claim.hops[claim.at].name for claim in self._claims
         }
+        self._call_keys = list({hop.key for claim in self._claims for hop in claim.hops})
+        ending = {item.opened.hop.key for item in self._endings}
+        self._asks_what_ends = not ending.isdisjoint(self._call_keys)
+        """A call is claimed that ends in this very turn: what is known of it is read after that was written."""
         self._first_reads = {name: self._ledger.sql.send(connection, name, keys) for name, keys in self._keys() if keys}
         self._known: Mapping[str, KnownAttempt] = {}
         self._attempts: list[list[Any]] = []
@@ -82,14 +86,7 @@ class LedgerTurn:
         if self._endings:
             self._end()
         if self._claims:
-            keys = {hop.key for claim in self._claims for hop in claim.hops}
-            sql = self._ledger.sql
-            self._known = with_own_answers(
-                self._connection,
-                self._claims,
-                sql.look_up(self._connection, list(keys)),
-                lambda own: sql.look_up(self._connection, own),
-            )
+            self._known = with_own_answers(self._connection, self._claims, self._look_up(), self._look_up_now)
         results: list[Any] = []
         for operation in self._operations:
             if isinstance(operation, AttemptEnd):
@@ -110,10 +107,19 @@ class LedgerTurn:
         yield "endpoints", list(self._wanted)
         answered = [[i.opened.hop.key, i.opened.attempt_id] for i in self._endings if i.state == "settled"]
         yield "answered_before", answered
+        if not self._asks_what_ends:
+            yield "look_up", self._call_keys
 
     def _read_first(self, name: str) -> Sequence[Any]:
         sent = self._first_reads.get(name)
         return sent.all() if sent is not None else ()
+
+    def _look_up(self) -> Mapping[str, KnownAttempt]:
+        sent = self._first_reads.get("look_up")
+        return self._look_up_now(self._call_keys) if sent is None else self._ledger.sql.known(sent)
+
+    def _look_up_now(self, keys: Sequence[str]) -> Mapping[str, KnownAttempt]:
+        return self._ledger.sql.known(self._ledger.sql.send(self._connection, "look_up", keys))
 
     def _write(self, name: str, rows: Sequence[Sequence[Any]]) -> None:
         self._ledger.sql.write(self._connection, name, rows)

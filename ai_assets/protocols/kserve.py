@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
-from ai_assets.base.fast_json import read_json
+from ai_assets.base.fast_json import read_json, rows_json
 from ai_assets.inference.records import ModelLabelScore, Request, RequestKind
 from ai_assets.protocols import faults
 from ai_assets.protocols.base import NO_LIMITS, CallDelivery, Fault, NotAnAnswer, Protocol, Reply, ServerLimits, Wire
@@ -120,7 +120,7 @@ class KServe(Protocol):
             found, wanted = read_json(answer), read_json(bodies[0])["outputs"][0]["name"]
             output = _output(found, wanted)
             head = {"model_name": found.get("model_name"), "model_version": found.get("model_version")}
-            return [encode_json({**head, **row}) for row in _rows(output, len(bodies))]
+            return [rows_json({**head, **row}) for row in _rows(output, len(bodies))]
 
     def decode(self, body: str, kind: RequestKind) -> Reply:
         with as_answer():

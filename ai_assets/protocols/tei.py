@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ai_assets.base.fast_json import read_json
+from ai_assets.base.fast_json import read_json, rows_json
 from ai_assets.base.yaml_settings import nearest
 from ai_assets.inference.records import ModelLabelScore, Request, RequestKind, Usage
 from ai_assets.protocols import faults
@@ -95,7 +95,7 @@ class TextEmbeddingsInference(Protocol):
             counted: Sequence[int | None] = [None] * len(parts)
             if tokens is not None:
                 counted = shares(tokens, [len(body) for body in bodies])
-            return [encode_json({**part, "tokens": count}) for part, count in zip(parts, counted, strict=True)]
+            return [rows_json({**part, "tokens": count}) for part, count in zip(parts, counted, strict=True)]
 
     def decode(self, body: str, kind: RequestKind) -> Reply:
         with as_answer():

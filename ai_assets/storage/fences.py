@@ -8,12 +8,11 @@ import sqlalchemy as sa
 
 from ai_assets.base.errors import StateArriving, StateMoved, StateTooNew
 from ai_assets.storage.migrations import MIGRATIONS
+from ai_assets.storage.pipeline import Sent
 
 NEWEST = MIGRATIONS[-1][0]
 NEEDS, MOVED, ARRIVING = "needs", "moved", "arriving"
-_SELECT = sa.text(
-    "SELECT kind || ' ' || value FROM store_fences WHERE kind <> 'needs' OR value > :known ORDER BY kind LIMIT 1"
-)
+_SELECT = "SELECT kind || ' ' || value FROM store_fences WHERE kind <> 'needs' OR value > {} ORDER BY kind LIMIT 1"
 
 
 def raise_to(connection: sa.Connection, migration: str) -> None:
@@ -38,8 +37,9 @@ def value_of(connection: sa.Connection, kind: str) -> str | None:
 
 
 def found(connection: sa.Connection) -> str | None:
-    """What refuses this process, as `refuse` reads it."""
-    said: str | None = connection.execute(_SELECT, {"known": NEWEST}).scalar_one_or_none()
+    """What refuses this process, as `refuse` reads it. Each turn of the ledger asks, so the driver does."""
+    select = _SELECT.format("?" if connection.dialect.name == "sqlite" else "%s")
+    said: str | None = next((row[0] for row in Sent(connection, select, (NEWEST,)).all()), None)
     return said
 
 

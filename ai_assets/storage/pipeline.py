@@ -4,8 +4,11 @@ As many as have nothing to do with each other's results are one round trip, BEGI
 where nothing travels, they follow one another.
 """
 
+import sqlite3
+from collections import namedtuple
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -19,16 +22,29 @@ _OPEN = "ai_assets_pipeline"
 
 @contextmanager
 def pipelined(connection: sa.Connection) -> Iterator[None]:
-    """Within the block, `send` waits for nothing. Statements of SQLAlchemy have no results here: see `unpipelined`."""
+    """A transaction. Within the block, `send` waits for nothing. Statements of SQLAlchemy have no results here: see
+    `unpipelined`.
+
+    The connection is in autocommit: the driver waits for its own BEGIN and again after its own COMMIT, so both are
+    sent from here like any other statement. When the block has ended, the transaction is committed.
+    """
     if connection.dialect.name != "postgresql":
         yield
         return
     notes, held = connection.info, ExitStack()  # a connection that breaks loses its notes
     notes[_OPEN] = held
-    held.enter_context(_driver(connection).pipeline())
     try:
-        with held:
-            yield
+        with _wrapped(connection):
+            held.enter_context(_driver(connection).pipeline())
+        Sent(connection, "BEGIN", ())
+        yield
+        if connection.in_transaction():
+            Sent(connection, "COMMIT", ())
+        with _wrapped(connection):
+            held.close()
+    except BaseException:
+        end_pipeline(connection)
+        raise
     finally:
         notes.pop(_OPEN, None)
 
@@ -65,18 +81,16 @@ def is_pipelined(connection: sa.Connection) -> bool:
 
 
 class Sent:
-    """A statement that is on its way, or was executed."""
+    """A statement that is on its way, or was executed: by the driver itself, for a turn of the ledger is a dozen."""
 
     def __init__(self, connection: sa.Connection, statement: str, given: Sequence[Any]) -> None:
         self._connection = connection
         self._cursor: Any
-        if not is_pipelined(connection):
+        if connection.dialect.name == "postgresql" and not is_pipelined(connection):
             self._cursor = connection.exec_driver_sql(statement, tuple(given))
             return
-        from psycopg.rows import namedtuple_row
-
         with _wrapped(connection):
-            self._cursor = _driver(connection).cursor(row_factory=namedtuple_row)
+            self._cursor = _cursor_of(connection)
             self._cursor.execute(statement, tuple(given))
 
     def all(self) -> Sequence[Any]:
@@ -88,19 +102,45 @@ class Sent:
             return found
 
 
-@contextmanager
-def _wrapped(connection: sa.Connection) -> Iterator[None]:
-    """Errors of the driver, as SQLAlchemy raises them; what is broken goes back to no pool."""
-    import psycopg
+def _cursor_of(connection: sa.Connection) -> Any:
+    """Of the driver; its rows have names."""
+    if connection.dialect.name == "postgresql":
+        from psycopg.rows import namedtuple_row
 
-    try:
-        yield
-    except psycopg.Error as error:
-        is_gone = connection.dialect.is_disconnect(error, _driver(connection), None)  # type: ignore[arg-type]
+        return _driver(connection).cursor(row_factory=namedtuple_row)
+    cursor: sqlite3.Cursor = connection.connection.driver_connection.cursor()  # type: ignore[union-attr]
+    cursor.row_factory = _named_row
+    return cursor
+
+
+def _named_row(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Any:
+    return _row_type(tuple(column[0] for column in cursor.description))._make(row)
+
+
+@lru_cache
+def _row_type(names: tuple[str, ...]) -> Any:
+    return namedtuple("Row", names, rename=True)
+
+
+class _wrapped:  # noqa: N801 - used as a function; a generator costs as much as a statement
+    """Errors of the driver, as SQLAlchemy raises them; what is broken goes back to no pool."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        base: type[Exception] = self._connection.dialect.loaded_dbapi.Error  # type: ignore[attr-defined, unused-ignore]
+        if error is None or not isinstance(error, base):
+            return
+        dialect = self._connection.dialect
+        is_gone = dialect.is_disconnect(error, _driver(self._connection), None)  # type: ignore[arg-type]
         if is_gone:
-            connection.invalidate(error)
+            self._connection.invalidate(error)
         raise sa.exc.DBAPIError.instance(
-            None, None, error, psycopg.Error, connection_invalidated=is_gone, dialect=connection.dialect
+            None, None, error, base, connection_invalidated=is_gone, dialect=dialect
         ) from error
 
 

@@ -8,8 +8,11 @@ where a pooler is noticed, statements are not prepared.
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +23,9 @@ CONNECT_TIMEOUT_S = 10
 """A host that does not answer at all, instead of the minutes that the system waits."""
 FREE_CONNECTION_TIMEOUT_S = 30.0
 """Until one of this process's own connections is free."""
+JUST_USED_S = 1.0
+_USED_AT = "ai_assets_used_at"
+_trusts: ContextVar[bool] = ContextVar("trusts_what_was_just_used", default=False)
 _SECRET_PARAMETERS = ("password", "sslpassword")
 
 
@@ -55,7 +61,6 @@ def engine_of(url: sa.URL, *, driver: str = "psycopg", connections: int = 2, **m
     """One with so many connections at most."""
     engine = sa.create_engine(
         address_for(url, driver, "dagster" if driver == "psycopg2" else "ai-assets"),
-        pool_pre_ping=True,
         pool_size=connections,
         max_overflow=0,  # one that is closed is still counted by the server when its successor is opened
         pool_use_lifo=True,
@@ -64,7 +69,37 @@ def engine_of(url: sa.URL, *, driver: str = "psycopg", connections: int = 2, **m
     )
     if driver == "psycopg":
         sa.event.listen(engine, "connect", _prepare_nothing_behind_a_pooler)
+    sa.event.listen(engine, "checkin", _note_when_used)
+    sa.event.listen(engine, "checkout", partial(_look_whether_it_is_there, engine.dialect))
     return engine
+
+
+@contextlib.contextmanager
+def trusting_what_was_just_used() -> Iterator[None]:
+    """Within the block a connection that was used a moment ago is taken to be there still, which saves a round trip.
+    For who asks again where it is not."""
+    token = _trusts.set(True)
+    try:
+        yield
+    finally:
+        _trusts.reset(token)
+
+
+def _note_when_used(_connection: Any, record: Any) -> None:
+    record.info[_USED_AT] = time.monotonic()
+
+
+def _look_whether_it_is_there(dialect: sa.Dialect, connection: Any, record: Any, _proxy: object) -> None:
+    """One that the server has closed is replaced, and so are all that were opened before it."""
+    used_at: float | None = record.info.get(_USED_AT)
+    if used_at is None or (_trusts.get() and time.monotonic() - used_at < JUST_USED_S):
+        return  # it is new, or was used a moment ago
+    try:
+        dialect.do_ping(connection)
+    except dialect.loaded_dbapi.Error as error:  # type: ignore[attr-defined, unused-ignore]
+        if dialect.is_disconnect(error, connection, None):
+            raise sa.exc.InvalidatePoolError from error
+        raise
 
 
 def _prepare_nothing_behind_a_pooler(connection: Any, _record: object) -> None:

@@ -25,7 +25,7 @@ from ai_assets.storage import fences
 from ai_assets.storage.known_tables import tables_there
 from ai_assets.storage.migrations import MIGRATIONS
 from ai_assets.storage.patience import POLL_S
-from ai_assets.storage.pipeline import Sent, end_pipeline, pipelined
+from ai_assets.storage.pipeline import Sent, pipelined
 from ai_assets.storage.postgres import (
     FREE_CONNECTION_TIMEOUT_S,
     SharedEngine,
@@ -33,6 +33,7 @@ from ai_assets.storage.postgres import (
     described,
     give_back,
     is_postgres,
+    trusting_what_was_just_used,
 )
 from ai_assets.storage.postgres import engine_of as postgres_engine_of
 from ai_assets.storage.postgres_faults import found_in, is_lock_timeout, is_refusal, may_pass
@@ -182,10 +183,12 @@ class StateStore:
     def write(self, *, in_pipeline: bool = False) -> Iterator[sa.Connection]:
         """A transaction that holds the write lock from its start; committed when the block ends without error.
 
-        `in_pipeline`: with few round trips, for what uses `ai_assets.storage.pipeline`; whether this process may write
-        at all is read when the block has ended, before anything is committed.
+        `in_pipeline`: with few round trips, for what uses `ai_assets.storage.pipeline`, and asks again where a
+        connection turns out to be gone; whether this process may write at all is read when the block has ended, before
+        anything is committed.
         """
-        with self._transaction("IMMEDIATE", in_pipeline=in_pipeline) as connection:
+        postgresql = {"isolation_level": "AUTOCOMMIT"} if in_pipeline else {}
+        with self._transaction("IMMEDIATE", in_pipeline=in_pipeline, **postgresql) as connection:
             refusal = _take_turns(connection)
             if not in_pipeline:
                 fences.refuse(self.describe(), refusal())
@@ -211,16 +214,12 @@ class StateStore:
                 if self._shared is not None:
                     held.enter_context(self._shared.gate.passed())
                 held.callback(self._closed_meanwhile, self._engine.pool)
-                connection = held.enter_context(self._connected().execution_options(**options))
+                connected = self._connected(asks_again=in_pipeline)
+                connection = held.enter_context(connected.execution_options(**options))
+                held.enter_context(connection.begin())
                 if in_pipeline:
                     held.enter_context(pipelined(connection))
-                with connection.begin():
-                    try:
-                        yield connection
-                    except BaseException:
-                        if in_pipeline:
-                            end_pipeline(connection)
-                        raise
+                yield connection
         except sa.exc.TimeoutError as error:
             raise StateUnavailable(self.describe(), NONE_FREE) from error
         except (sa.exc.OperationalError, sa.exc.InternalError) as error:
@@ -230,11 +229,12 @@ class StateStore:
                 raise _unavailable(self.url, error) from error
             raise
 
-    def _connected(self) -> sa.Connection:
+    def _connected(self, *, asks_again: bool) -> sa.Connection:
         deadline = time.monotonic() + self.patience_s
         while True:
             try:
-                return self._engine.connect()
+                with trusting_what_was_just_used() if asks_again else contextlib.nullcontext():
+                    return self._engine.connect()
             except sa.exc.OperationalError as error:
                 if time.monotonic() > deadline or not may_pass(error):
                     raise
