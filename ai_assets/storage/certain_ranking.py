@@ -49,10 +49,12 @@ def vector_part(scores: np.ndarray, documents: int, weight: float, error: float)
     return RankingPart(documents=candidates, low=np.where(members, low, 0), high=high, members=members)
 
 
-def text_part(
-    scores: np.ndarray, documents: int, error: float, low_shares: np.ndarray, high_shares: np.ndarray
-) -> RankingPart:
-    """Of each document's best passage; 0 where none has a word. `error`: by which share a score may be off. Shares: the
+Shares: TypeAlias = "Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]"
+"""Of documents."""
+
+
+def text_part(scores: np.ndarray, documents: int, error: float, shares: Shares) -> RankingPart:
+    """Of each document's best passage; 0 where none has a word. `error`: by which share a score may be off. `shares`: the
     least and the largest share of the query's words among the passages that may be the document's best."""
     import numpy as np
 
@@ -61,8 +63,9 @@ def text_part(
         return nothing()
     candidates, members, _ = found
     ratio = scores[candidates] / scores[candidates].max()
-    low = np.where(members, ratio * (1 - 3 * error) * low_shares[candidates], 0)
-    high = np.minimum(ratio * (1 + 3 * error), 1) * high_shares[candidates]
+    least, most = shares(candidates)
+    low = np.where(members, ratio * (1 - 3 * error) * least, 0)
+    high = np.minimum(ratio * (1 + 3 * error), 1) * most
     return RankingPart(documents=candidates, low=low, high=high, members=members)
 
 
