@@ -287,7 +287,8 @@ class _Scorer:
         import numpy as np
 
         length = float(np.sqrt((query.astype(np.float64) ** 2).sum())) * self._longest
-        return (len(query) / _LANES + 2 * _LANES) * _ROUNDING * (1 + length)
+        of_sum, of_distance = (len(query) / _LANES + 2 * _LANES) * length, 2 * (1 + length)
+        return (of_sum + of_distance) * _ROUNDING
 
     def agrees(self, table: Any, sample: Sequence[SearchQuestion], column: str, of: Sequence[str]) -> bool:
         """Whether LanceDB gives the passages that it finds the scores that are computed here."""
