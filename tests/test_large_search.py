@@ -99,7 +99,8 @@ def test_a_word_that_is_left_out_has_a_place_within_a_code(tmp_path: Path, monke
     monkeypatch.setattr(ranked_documents, "FROM_QUESTIONS", 1)
     drawn = random.Random(21)
     table = apart(passages("a", drawn, 60, 1, WORDS))
-    texts = [f"{text} inv {'x' * 45 if place % 2 else ''} 2043" for place, text in enumerate(table["text"].to_pylist())]
+    codes = ["", "inv 2043", f"inv {'x' * 45} 2043"]
+    texts = [f"{text} {codes[place % 3]}" for place, text in enumerate(table["text"].to_pylist())]
     table = table.set_column(table.schema.get_field_index("text"), "text", pa.array(texts))
     index, version = made(tmp_path, {"a": table})
     asked = [(np.array(unit(drawn), dtype=np.float32), f"INV-2043 {word}") for word in WORDS[:20]]
