@@ -4,16 +4,17 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
-from test_ranked_documents import CODES, DIMENSIONS, ODD, PLAIN, Question, alone, passages, questions
+from test_ranked_documents import CODES, DIMENSIONS, ODD, PLAIN, Question, alone, passages, questions, unit
 
-from ai_assets.storage import index_reader
+from ai_assets.storage import index_reader, ranked_documents
 from ai_assets.storage.index import SearchIndex
-from ai_assets.storage.large_search import Vocabulary, computed, sampled, shared_share
+from ai_assets.storage.large_search import computed, sampled, shared_share
 from ai_assets.storage.ranked_documents import SAMPLE, Depth
 from ai_assets.storage.search_rules import FIRST_RULES, SearchRules
-from ai_assets.storage.text_scores import tokenizer
+from ai_assets.storage.text_scores import Vocabulary, tokenizer
 
 WORDS = [f"word{number}" for number in range(200)]
 
@@ -91,6 +92,23 @@ def test_after_any_edits_it_finds_what_it_finds_in_an_index_made_of_the_same_pas
         wanted = found(anew, first, asked)
         assert found(index, version, asked) == wanted
     assert [found(index, version, [each])[0] for each in asked[:5]] == wanted[:5]
+
+
+def test_a_word_that_is_left_out_has_a_place_within_a_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tokenizer leaves words of more than 40 letters out: the words around one do not stand together."""
+    monkeypatch.setattr(ranked_documents, "FROM_QUESTIONS", 1)
+    drawn = random.Random(21)
+    table = apart(passages("a", drawn, 60, 1, WORDS))
+    codes = ["", "inv 2043", f"inv {'x' * 45} 2043"]
+    texts = [f"{text} {codes[place % 3]}" for place, text in enumerate(table["text"].to_pylist())]
+    table = table.set_column(table.schema.get_field_index("text"), "text", pa.array(texts))
+    index, version = made(tmp_path, {"a": table})
+    asked = [(np.array(unit(drawn), dtype=np.float32), f"INV-2043 {word}") for word in WORDS[:20]]
+    wanted = alone(index, version, asked)
+    assert same(found(index, version, asked), wanted) == len(asked)
+    computed_too = index.documents_found(version, asked, 10)
+    assert list(computed_too.documents) == wanted
+    assert computed_too.asked < len(asked)
 
 
 def test_where_readers_get_other_documents_the_index_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,16 +44,19 @@ def vector_part(scores: np.ndarray, documents: int, weight: float, error: float)
     if spread <= 4 * error + 1e-9:
         return None
     above = scores[candidates] - last
-    low = np.maximum(above - 2 * error, 0) * weight / (spread + 2 * error)
-    high = np.maximum(above + 2 * error, 0) * weight / (spread - 2 * error)
+    # Its share of the spread falls where the best or the last one rises: at worst both rise, and the spread stays.
+    low = np.maximum(above - 2 * error, 0) * weight / spread
+    high = np.clip(above + 2 * error, 0, spread) * weight / spread
     return RankingPart(documents=candidates, low=np.where(members, low, 0), high=high, members=members)
 
 
-def text_part(
-    scores: np.ndarray, documents: int, error: float, low_shares: np.ndarray, high_shares: np.ndarray
-) -> RankingPart:
-    """Of each document's best passage; 0 where none has a word. `error`: by which share a score may be off. Shares: the
-    least and the largest share of the query's words among the passages that may be the document's best."""
+Shares: TypeAlias = "Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]"
+"""Of documents."""
+
+
+def text_part(scores: np.ndarray, documents: int, error: float, shares: Shares) -> RankingPart:
+    """Of each document's best passage; 0 where none has a word. `error`: by which share a score may be off. `shares`:
+    the least and the largest share of the query's words among the passages that may be the document's best."""
     import numpy as np
 
     found = _first(scores, documents, 0.0, 2 * error * float(scores.max(initial=0)))
@@ -61,8 +64,9 @@ def text_part(
         return nothing()
     candidates, members, _ = found
     ratio = scores[candidates] / scores[candidates].max()
-    low = np.where(members, ratio * (1 - 3 * error) * low_shares[candidates], 0)
-    high = np.minimum(ratio * (1 + 3 * error), 1) * high_shares[candidates]
+    least, most = shares(candidates)
+    low = np.where(members, ratio * (1 - 3 * error) * least, 0)
+    high = np.minimum(ratio * (1 + 3 * error), 1) * most
     return RankingPart(documents=candidates, low=low, high=high, members=members)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 from ai_assets.storage.ranked_documents import SAMPLE, Depth
 from ai_assets.storage.ranking import Hit, combined, weigh_by_words
-from ai_assets.storage.text_scores import FIELD_BOOSTS, SATURATION, TextQuery, Tokenize, length_norms, rarity, tokenizer
+from ai_assets.storage.text_scores import (
+    FIELD_BOOSTS,
+    SATURATION,
+    TextQuery,
+    Tokenize,
+    Vocabulary,
+    has_phrase,
+    length_norms,
+    rarity,
+    tokenizer,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +50,6 @@ _MANY = 6
 """A word that one in so many passages has is added to all of them."""
 _MOST_DENSE = 64
 """Such words are kept as a number for each passage, up to so many."""
-_ASCII_WORD = re.compile(r"[0-9a-z]+")
 
 
 def sampled(numbers: Sequence[int]) -> Sequence[int]:
@@ -53,40 +61,6 @@ def shared_share(found: Sequence[str], served: Sequence[str]) -> float:
     """How many of the documents that readers get were found, of 1."""
     theirs = set(served)
     return len(theirs & set(found)) / len(theirs) if theirs else 1.0
-
-
-class Vocabulary:
-    """Words of texts as numbers, as LanceDB's tokenizer gives them; only those that are asked for have one."""
-
-    def __init__(self, wanted: Sequence[str], tokenize: Tokenize) -> None:
-        self._numbers = {word: number for number, word in enumerate(wanted)}
-        self._tokenize = tokenize
-        self._known: dict[str, int] = {}
-
-    def of(self, text: str) -> list[int]:
-        """-1 for words that nobody asks for."""
-        if not text.isascii():  # what LanceDB takes for a letter is its own to say
-            return [self._numbers.get(word, -1) for word, _ in self._tokenize(text)]
-        words, known = _ASCII_WORD.findall(text.lower()), self._known
-        try:
-            found = [known[word] for word in words]
-        except KeyError:
-            for word in words:
-                if word not in known:
-                    self._learn(word)
-            found = [known[word] for word in words]
-        return [number for number in found if number != _NO_WORD]
-
-    def _learn(self, word: str) -> None:
-        found = self._tokenize(word)
-        self._known[word] = self._numbers.get(found[0][0], -1) if found else _NO_WORD
-
-    def number(self, word: str) -> int:
-        return self._numbers[word]
-
-
-_NO_WORD = -2
-"""Of what the tokenizer leaves out: it has no place in the text either."""
 
 
 class Postings:
@@ -272,7 +246,7 @@ class _LargeSearch:
             for place, (field, boost) in enumerate(self._fields):
                 self._add(field, place, self._vocabulary.number(word), boost * times, scores)
         for phrase in question.words.phrases:
-            self._add_phrase([self._vocabulary.number(word) for word in phrase], scores)
+            self._add_phrase(phrase, scores)
         scores[self._index.left_out] = 0
         rows = self._best(scores, self._depth.of_each, 0)
         return self._hits(rows, scores[rows].astype(np.float64))
@@ -292,12 +266,12 @@ class _LargeSearch:
                 self._dense[place, number] = dense
         scores += np.float32(weight) * dense
 
-    def _add_phrase(self, numbers: Sequence[int], scores: np.ndarray) -> None:
+    def _add_phrase(self, phrase: Sequence[str], scores: np.ndarray) -> None:
         import numpy as np
 
-        found = [self._of_text.of(number) for number in numbers]
+        found = [self._of_text.of(self._vocabulary.number(word)) for word in phrase]
         together = functools.reduce(np.intersect1d, [rows for rows, _ in found])
-        there = (row for row in together.tolist() if _has(self._vocabulary.of(self._index.text(row)), numbers))
+        there = (row for row in together.tolist() if has_phrase(self._tokenize(self._index.text(row)), phrase))
         having = np.fromiter(there, np.int64)
         for rows, added in found:
             chosen = np.isin(rows, having)
@@ -330,8 +304,3 @@ def _least_of_best(scores: np.ndarray, number: int) -> float:
     whole = len(scores) // _STRETCH * _STRETCH
     best = scores[:whole].reshape(-1, _STRETCH).max(axis=1)
     return float(np.partition(best, len(best) - number)[len(best) - number]) if len(best) > number else -math.inf
-
-
-def _has(text: Sequence[int], phrase: Sequence[int]) -> bool:
-    size = len(phrase)
-    return any(text[at : at + size] == phrase for at in range(len(text) - size + 1))

@@ -66,6 +66,27 @@ def words_in(words: Set[str], title: str, text: str, name: str = "") -> Set[str]
     return found | (words & _stems(name.replace("_", " "))) if name else found
 
 
+class SoughtWords:
+    """`words_in` of many passages: a word that occurs often is looked at once."""
+
+    def __init__(self, words: Set[str]) -> None:
+        self._words = words
+        self._known: dict[str, str | None] = {}
+        """The stem of a word; None for words that nobody looks for."""
+
+    def of(self, title: str, text: str, name: str = "") -> Set[str]:
+        said = set(_WORD.findall(f"{title}\n{text}".casefold()))
+        if name:
+            said.update(_WORD.findall(name.replace("_", " ").casefold()))
+        known = self._known
+        for word in said:
+            if word not in known:
+                stem = _stem(word)
+                known[word] = stem if stem in self._words else None
+        found = {known[word] for word in said}
+        return {word for word in found if word is not None}
+
+
 def combined(by_vector: Sequence[Hit], by_text: Sequence[Hit], query: str, rules: SearchRules) -> list[Hit]:
     """One ranking of two, by the rules; text hits are those of `weigh_by_words`."""
     hits = fuse(by_vector, by_text, rules.vector_weight)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -35,6 +35,7 @@ _MANY = 8
 _STEPS = 8
 """Roundings of a word's score before it is added to others, generously."""
 _ROUNDING = 2.0**-23
+_ASCII_WORD = re.compile(r"[0-9a-z]+")
 
 
 def lance_query(text: str, *, by_name: bool = False) -> Any:
@@ -112,28 +113,69 @@ def rarity(texts: int, having: np.ndarray) -> np.ndarray:
     return found
 
 
+class Vocabulary:
+    """Words of texts as numbers, as LanceDB's tokenizer gives them; only those that are asked for have one."""
+
+    def __init__(self, wanted: Sequence[str], tokenize: Tokenize) -> None:
+        self._numbers = {word: number for number, word in enumerate(wanted)}
+        self._tokenize = tokenize
+        self._known: dict[str, int] = {}
+
+    def of(self, text: str) -> list[int]:
+        """-1 for words that nobody asks for."""
+        if not text.isascii():  # what LanceDB takes for a letter is its own to say
+            return [self._numbers.get(word, -1) for word, _ in self._tokenize(text)]
+        words, known = _ASCII_WORD.findall(text.lower()), self._known
+        try:
+            found = [known[word] for word in words]
+        except KeyError:
+            for word in words:
+                if word not in known:
+                    self._learn(word)
+            found = [known[word] for word in words]
+        return [number for number in found if number != _NO_WORD]
+
+    def _learn(self, word: str) -> None:
+        found = self._tokenize(word)
+        self._known[word] = self._numbers.get(found[0][0], -1) if found else _NO_WORD
+
+    def number(self, word: str) -> int:
+        return self._numbers[word]
+
+
+_NO_WORD = -2
+"""Of what the tokenizer leaves out, which has a place in the text all the same."""
+
+
+def has_phrase(text: Sequence[tuple[str, int]], phrase: Sequence[str]) -> bool:
+    """Whether the words stand one after the other in a text of these words and places."""
+    there = set(text)
+    return any(
+        all((word, place + step) in there for step, word in enumerate(phrase))
+        for found, place in text
+        if found == phrase[0]
+    )
+
+
 class TextField:
     """One column of all passages, as far as the wanted words go."""
 
-    def __init__(
-        self, texts: Sequence[str | None], wanted: Iterable[str], placed: Set[str], tokenize: Tokenize
-    ) -> None:
-        """`placed`: words whose places count too, because they stand in a phrase."""
+    def __init__(self, texts: Sequence[str | None], wanted: Iterable[str], tokenize: Tokenize) -> None:
         import numpy as np
 
-        found: dict[str, tuple[list[int], list[int]]] = {word: ([], []) for word in wanted}
-        self._places: dict[int, dict[str, set[int]]] = {}
+        words = sorted(wanted)
+        vocabulary = Vocabulary(words, tokenize)
+        self._texts, self._tokenize = texts, tokenize
+        found: dict[str, tuple[list[int], list[int]]] = {word: ([], []) for word in words}
         lengths = np.zeros(len(texts))
         for row, text in enumerate(texts):
-            words = tokenize(text) if text else []
-            lengths[row] = len(words)
-            for word, count in Counter([word for word, _ in words if word in found]).items():
-                rows, counts = found[word]
-                rows.append(row)
-                counts.append(count)
-            for word, place in words if placed else ():
-                if word in placed:
-                    self._places.setdefault(row, {}).setdefault(word, set()).add(place)
+            numbers = vocabulary.of(text) if text else []
+            lengths[row] = len(numbers)
+            for number, count in Counter(numbers).items():
+                if number >= 0:
+                    rows, counts = found[words[number]]
+                    rows.append(row)
+                    counts.append(count)
         self._rows = len(texts)
         self._documents = int((lengths > 0).sum())  # LanceDB does not count the others
         self._norms = length_norms(lengths)
@@ -177,14 +219,8 @@ class TextField:
         if not words or any(word not in self._found for word in words):
             return np.array([], dtype=int)
         candidates = functools.reduce(np.intersect1d, [self._found[word][0] for word in words])
-        return np.array([row for row in candidates if self._has(int(row), words)], dtype=int)
-
-    def _has(self, row: int, words: Sequence[str]) -> bool:
-        places = self._places[row]
-        return any(
-            all(start + step in places[word] for step, word in enumerate(words[1:], start=1))
-            for start in places[words[0]]
-        )
+        there = [row for row in candidates.tolist() if has_phrase(self._tokenize(self._texts[row] or ""), words)]
+        return np.array(there, dtype=int)
 
 
 class TextScores:
@@ -204,11 +240,10 @@ class TextScores:
         self._rows = len(bodies)
         wanted = {word for query in asked for word in query.words}
         phrased = {word for query in asked for phrase in query.phrases for word in phrase}
-        nowhere = frozenset[str]()
-        self._body = TextField(bodies, wanted, phrased, tokenize)
-        self._fields = [(self._body, 1.0), (TextField(titles, wanted, nowhere, tokenize), _TITLE_BOOST)]
+        self._body = TextField(bodies, wanted | phrased, tokenize)
+        self._fields = [(self._body, 1.0), (TextField(titles, wanted, tokenize), _TITLE_BOOST)]
         if names:
-            self._fields.append((TextField(names, wanted, nowhere, tokenize), _NAME_BOOST))
+            self._fields.append((TextField(names, wanted, tokenize), _NAME_BOOST))
 
     def scores(self, queries: Sequence[TextQuery]) -> np.ndarray:
         """Queries x passages; 0 where a passage has none of the words."""
