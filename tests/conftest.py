@@ -23,6 +23,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import cheaper  # noqa: F401 - makes it so
 import psutil
 import pytest
 import yaml
@@ -408,7 +409,7 @@ def processes() -> ForkServerContext:
     # LanceDB itself has threads, which do not survive a fork; what it imports has none and takes most of its time.
     heavy = ["pandas", "pyarrow.dataset", "pyarrow.parquet", "lance_namespace"]
     ours = ["ai_assets.run.refresh", "ai_assets.signoff.publication"]
-    tests = ["pytest", "hypothesis", "apprise"]  # what the modules import whose functions run there
+    tests = ["pytest", "hypothesis", "apprise", "cheaper"]  # what the modules import whose functions run there
     context.set_forkserver_preload([*ours, *heavy, *tests])
     return context
 
