@@ -23,6 +23,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import cheaper  # noqa: F401 - makes it so
 import psutil
 import pytest
 import yaml
@@ -329,8 +330,8 @@ def skip_loudly_without_chromium() -> None:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def state_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of an empty state store, once per kind of database."""
+def bare_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a database without tables, once per kind, for claims on how they are made."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'state' / 'state.db'}"
     server: Postgres = request.getfixturevalue("postgres")
@@ -346,11 +347,17 @@ def postgres_with_tables(postgres: Postgres) -> Postgres:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Like `state_url`, for claims to which it does not matter who makes the tables."""
+    """The address of a state store that holds nothing, once per kind of database."""
     if request.param == "sqlite":
         return f"sqlite:///{empty_store(tmp_path / 'state' / 'state.db')}"
     server: Postgres = request.getfixturevalue("postgres_with_tables")
     return server.database(f"t{uuid.uuid4().hex}", template="tables")
+
+
+@pytest.fixture
+def state_url(store_url: str) -> str:
+    """To be overridden by a module that has another one."""
+    return store_url
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
@@ -402,7 +409,7 @@ def processes() -> ForkServerContext:
     # LanceDB itself has threads, which do not survive a fork; what it imports has none and takes most of its time.
     heavy = ["pandas", "pyarrow.dataset", "pyarrow.parquet", "lance_namespace"]
     ours = ["ai_assets.run.refresh", "ai_assets.signoff.publication"]
-    tests = ["pytest", "hypothesis", "apprise"]  # what the modules import whose functions run there
+    tests = ["pytest", "hypothesis", "apprise", "cheaper"]  # what the modules import whose functions run there
     context.set_forkserver_preload([*ours, *heavy, *tests])
     return context
 

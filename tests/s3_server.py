@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -22,6 +23,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "secret-of-the
 @contextlib.contextmanager
 def s3_server(*buckets: str, locked: str = "") -> Iterator[str]:
     """Its address, once it answers and has these buckets; one of them with Object Lock."""
+    _read_once()
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     server = subprocess.Popen(
@@ -44,6 +46,14 @@ def s3_server(*buckets: str, locked: str = "") -> Iterator[str]:
 def bucket_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
+
+
+@cache
+def _read_once() -> None:
+    """What botocore knows of services, for all clients of this process: each reads it for a tenth of a second."""
+    import botocore.session
+
+    botocore.session.create_loader = cache(botocore.session.create_loader)
 
 
 def client_of(url: str):  # type: ignore[no-untyped-def]

@@ -27,6 +27,11 @@ EMBEDDING = {"input": "text", "output": "embedding"}
 SCHEMA = {"type": "object", "properties": {"total": {"type": "number"}}, "required": ["total"]}
 
 
+@pytest.fixture
+def state_url(each_url: str) -> str:
+    return each_url
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Provider]:
     with Provider() as provider:

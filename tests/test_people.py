@@ -6,11 +6,14 @@ import sys
 import threading
 import time
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
+import cheaper
 import pytest
+import signing
 import sqlalchemy as sa
 from argon2 import PasswordHasher
 from conftest import Project
@@ -61,9 +64,11 @@ def change(state: StateStore, statement: str, **values: object) -> None:
 # Passwords
 
 
+@pytest.mark.usefixtures("full_cost")
 def test_a_password_is_kept_as_argon2id_and_known_again() -> None:
     kept = passwords.hashed(PASSWORD)
     assert kept.startswith("$argon2id$")
+    assert not PasswordHasher().check_needs_rehash(kept)
     assert PASSWORD not in kept
     assert passwords.matches(kept, PASSWORD)
     assert not passwords.matches(kept, PASSWORD + " ")
@@ -103,6 +108,19 @@ def test_name_and_password_become_a_person_with_their_present_roles(state: State
     assert rows(state, "SELECT * FROM sign_in_failures") == []
 
 
+@pytest.fixture
+def full_cost(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Hashes as an installation makes them."""
+    made = (passwords._nobodys, signing._hashed)
+    monkeypatch.setattr(passwords, "_hasher", cheaper.at_full_cost)
+    for each in made:
+        each.cache_clear()
+    yield
+    for each in made:
+        each.cache_clear()
+
+
+@pytest.mark.usefixtures("full_cost")
 def test_whoever_is_refused_learns_nothing(stores: Stores) -> None:
     state = stores.state
     known(state, "bob")

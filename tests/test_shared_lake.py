@@ -185,7 +185,7 @@ def test_the_same_run_on_a_disk_and_in_a_bucket(
 ) -> None:
     """The same digests and the same release; another machine with the bucket and the state store goes on from there."""
     on_disk = project_at(tmp_path / "disk", monkeypatch)
-    furnished(on_disk)
+    furnished(on_disk, through_dagster=False)
     monkeypatch.chdir(project.root)
     for name, value in (*project.home.variables().items(), ("AI_ASSETS_DATA_URL", url)):
         monkeypatch.setenv(name, value)
@@ -235,7 +235,7 @@ def test_a_forgotten_document_is_in_no_version_of_any_object(
     url = f"s3://kept-versions/x?endpoint_override={server}"
     monkeypatch.setenv("AI_ASSETS_DATA_URL", url)
     shared = in_bucket(project, url)
-    collection = furnished(shared)
+    collection = furnished(shared, through_dagster=False)
     (shared.root / "collections" / "notes" / "documents" / SECRET).unlink()
     assert PHRASE in _texts_of_every_version(client, "kept-versions")
     forget(shared.stores(), collection, SECRET, by=known_admin(shared), reason="asked")

@@ -22,8 +22,8 @@ COUNTER = {"collection": "c", "partition": "p"}
 
 
 @pytest.fixture
-def state(state_url: str) -> Iterator[StateStore]:
-    store = StateStore(state_url)
+def state(bare_url: str) -> Iterator[StateStore]:
+    store = StateStore(bare_url)
     yield store
     store.close()
 
@@ -51,10 +51,10 @@ def count_up(url: str, times: int) -> None:
 
 
 def test_eight_processes_that_open_an_empty_store_at_once_migrate_it_once(
-    state_url: str, processes: ForkServerContext
+    bare_url: str, processes: ForkServerContext
 ) -> None:
     with ProcessPoolExecutor(8, mp_context=processes) as pool:
-        assert list(pool.map(migrations_of, [state_url] * 8)) == [NAMES] * 8
+        assert list(pool.map(migrations_of, [bare_url] * 8)) == [NAMES] * 8
 
 
 def test_write_transactions_take_turns_so_that_no_update_is_lost(

@@ -39,6 +39,11 @@ PRIORITY = {"from": "2026-01-01", "tier": "priority", "input": 0.30, "output": 1
 DAY = datetime.date(2026, 11, 27)
 
 
+@pytest.fixture
+def state_url(each_url: str) -> str:
+    return each_url
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Provider]:
     with Provider() as provider:

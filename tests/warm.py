@@ -229,7 +229,9 @@ def _main(program: str) -> object:
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # the folder of this file, which a command does not have
     chosen = sys.argv[1]
+    if chosen == COMMAND:
+        importlib.import_module("cheaper")
+    sys.path.pop(0)  # the folder of this file, which a command does not have
     become(serve(chosen), chosen)
     run(chosen)
