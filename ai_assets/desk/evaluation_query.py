@@ -11,9 +11,10 @@ from ai_assets.desk.score_charts import ScorePoint
 from ai_assets.desk.slice_charts import SliceMark
 from ai_assets.desk.unanswered_query import stopped_candidates
 from ai_assets.desk.views import StoppedCandidates
-from ai_assets.evaluation.floors import SliceScore, slice_chances, slice_ruling
+from ai_assets.evaluation.floors import slice_chances, slice_ruling
 from ai_assets.evaluation.gates import Gate
 from ai_assets.evaluation.scoring import Score
+from ai_assets.evaluation.slices import SliceScore
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.evaluated import (
     Evaluation,
@@ -211,11 +212,10 @@ def _accuracy(scores: Sequence[Score], stage: str | None) -> Score | None:
 def _mark(each: SliceScore, gates: Sequence[Gate], every: Sequence[SliceScore], live: float | None) -> SliceMark:
     error = math.sqrt(each.value * (1 - each.value) / each.n)
     bounds = share_bounds(each.value, error, each.n, LEVEL)
-    kind = each.slice.partition(" ")[0]
-    gate = max((gate for gate in gates if kind in gate.slices), key=lambda gate: gate.least, default=None)
+    gate = max((gate for gate in gates if each.by in gate.slices), key=lambda gate: gate.least, default=None)
     ruling = None
     if gate is not None:
-        judged = [other for other in every if other.slice.partition(" ")[0] in gate.slices]
+        judged = [other for other in every if other.by in gate.slices]
         ruling = slice_ruling(gate, each, slice_chances(gate, judged).get(each.slice))
     return SliceMark(
         name=each.slice,

@@ -5,7 +5,7 @@ The built-in gate is a minimum. A gate of a user's own is a function of a `GateC
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -15,12 +15,13 @@ from ai_assets.base.errors import OwnCodeFailed
 from ai_assets.evaluation.floors import (
     PairedLabels,
     PairedSearch,
-    SliceScore,
+    PairedSlices,
     judge_against_live,
     judge_any_time,
     judge_lower_bound,
     judge_search_against_live,
     judge_slices,
+    judge_slices_against_live,
 )
 from ai_assets.evaluation.judged_gates import judge_ratings_against_live, unrated
 from ai_assets.evaluation.scoring import (
@@ -33,10 +34,10 @@ from ai_assets.evaluation.scoring import (
     OF_QUERIES,
     Score,
 )
+from ai_assets.evaluation.slices import SliceScore
 from ai_assets.evaluation.verdict import Baseline, GateVerdict, Interval, Ruling
 from ai_assets.extensions import Options
 
-SliceBy: TypeAlias = Literal["language", "source"]
 LESS_IS_BETTER = (ECE,)
 OF_STATISTICS = ("at", "no_worse_by", "slices", "slice_documents", "confidence", "undecided")
 
@@ -60,8 +61,9 @@ class Gate(BaseModel):
     no_worse_by: float | None = Field(default=None, ge=0, lt=1)
     """In place of `min`: at most so much worse than the live release. Of `accuracy` and of search, on the same golden
     items, and of `judged`, by the same judge."""
-    slices: tuple[SliceBy, ...] = ()
-    """`min` holds in each slice by these. Of `accuracy`."""
+    slices: tuple[str, ...] = ()
+    """`min` or `no_worse_by` holds in each slice by these: language, source, length, label, tenant, or `STAGE.COLUMN`.
+    Of `accuracy`."""
     slice_documents: int = Field(default=20, ge=5)
     """Golden documents that a slice must have."""
     confidence: float = Field(default=0.95, ge=0.6, le=0.999)
@@ -115,7 +117,7 @@ class Gate(BaseModel):
         for key in ("min", "at"):
             if key in given and self.metric in LESS_IS_BETTER and self.use is None:
                 yield key, f"of '{self.metric}' less is better; declare 'max'"
-        for key in ("min", "at", "slices", "slice_documents"):
+        for key in ("min", "at"):
             if self.no_worse_by is not None and key in given and (key != "at" or self.at != "any_time"):
                 yield key, "it has no meaning with 'no_worse_by'; declare a gate of its own"
         if "no_worse_by" in given and self.metric not in ("accuracy", JUDGED, *OF_QUERIES):
@@ -139,7 +141,7 @@ class Gate(BaseModel):
     def judge(self) -> str:
         """Of the built-in kinds, in one word."""
         if self.no_worse_by is not None:
-            return "live at any time" if self.at == "any_time" else "live"
+            return "live by slice" if self.slices else "live at any time" if self.at == "any_time" else "live"
         if self.max is not None:
             return "max"
         return "slices" if self.slices else {"value": "min", "lower": "lower bound", "any_time": "any time"}[self.at]
@@ -177,12 +179,12 @@ class Gate(BaseModel):
     @property
     def in_words(self) -> str:
         at = {"value": "", "lower": " at the lower bound", "any_time": " at any time"}[self.at]
+        at = f" in each {' and '.join(self.slices)}" if self.slices else at
         if self.no_worse_by is not None:
             return f"{self.metric} at most {self.no_worse_by:g} worse than live{at}"
         if self.max is not None:
             return f"{self.metric} ≤ {self.max:g}"
-        where = f" in each {' and '.join(self.slices)}" if self.slices else at
-        return f"{self.metric} ≥ {self.min:g}{where}" if self.use is None else self.name
+        return f"{self.metric} ≥ {self.min:g}{at}" if self.use is None else self.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,6 +281,7 @@ class GateInputs:
     """People give golden labels on the desk, so that none yet is no mistake."""
     slices: Sequence[SliceScore] = ()
     paired: PairedLabels | None = None
+    paired_slices: PairedSlices | None = None
     paired_search: PairedSearch | None = None
 
 
@@ -344,10 +347,11 @@ def _statistical(case: GateCase, bench: GateInputs) -> GateVerdict:
     if case.gate.no_worse_by is not None:
         if case.gate.metric in OF_QUERIES:
             return judge_search_against_live(case, bench.paired_search)
+        if case.gate.slices:
+            return judge_slices_against_live(case, bench.paired_slices)
         return judge_against_live(case, bench.paired)
     if case.gate.slices:
-        wanted = [each for each in bench.slices if each.slice.partition(" ")[0] in case.gate.slices]
-        return judge_slices(case, wanted)
+        return judge_slices(case, [each for each in bench.slices if each.by in case.gate.slices])
     if case.gate.at == "any_time":
         return judge_any_time(case)
     items = "rating" if case.score.judge is not None else "row" if case.gate.metric in bench.of_rows else "label"

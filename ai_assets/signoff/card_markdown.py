@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ai_assets.base.money import dollars
 from ai_assets.base.printable import printable
-from ai_assets.evaluation.floors import SliceScore
 from ai_assets.evaluation.scoring import Score
+from ai_assets.evaluation.slices import SliceScore
 from ai_assets.signoff.release_cards import LEVEL, KeptCard, ReleaseCard
 
 MOST_ROWS = 50

@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from ai_assets.base.errors import DatasetDamaged
 from ai_assets.embedding.searched_by import SEARCHED_BY
 from ai_assets.embedding.spec import WITHOUT, in_words
-from ai_assets.evaluation.floors import SliceScore
 from ai_assets.evaluation.scoring import Score, errors_by_score
+from ai_assets.evaluation.slices import SliceScore
 from ai_assets.evaluation.verdict import GateVerdict, Interval, verdicts_of
 from ai_assets.inference.answer_query import AnsweredCall, answers_behind
 from ai_assets.signoff import audit, releases, requests
