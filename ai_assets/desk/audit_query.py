@@ -119,6 +119,8 @@ def _words(record: Record) -> str:
         case "labelled":
             about = f"{found['document']}: {found['stage']}: {found['label'] or found['answer']}"
             return about if found["author"] == record.actor else f"{about} (of {found['author']})"
+        case "stopped":
+            return f"gate {found['gate']}: {found['verdict']}"
         case "rated":
             return f"{found['document']}: {found['stage']}: {found['rating']}"
         case "hold reminded" | "hold escalated":

@@ -171,6 +171,30 @@ class StoppedCandidates(View):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GateStopView(View):
+    """A candidate that a gate stopped, whatever came after it."""
+
+    at: str
+    """When it was stopped so for the first time."""
+    partition: str
+    gate: str
+    verdict: Ruling
+    slice: str | None
+    """Which one the value is of, where the gate looks at slices."""
+    value: float | None
+    interval: Interval | None
+    n: int
+    sentence: str
+    candidate: str
+    """Digest of the versions of the datasets that it would have been made from."""
+    digest: str | None
+    """Of the candidate as it would have been signed; null where it was stopped before it was frozen."""
+    datasets: Mapping[str, str]
+    """Their versions."""
+    run_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inbox(View):
     rows: Sequence[InboxRow]
     """The page that was asked for, dearest risk first unless sorted otherwise."""

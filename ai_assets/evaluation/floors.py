@@ -289,7 +289,7 @@ def judge_slices(case: "GateCase", slices: Sequence[SliceScore]) -> GateVerdict:
     found = sorted(((each, chances[each.slice]) for each in judged), key=lambda each: (each[0].value, each[0].slice))
     failed = [(each, chance) for each, chance in found if each.value < least and chance <= 1 - gate.confidence]
     worst = found[0][0] if found else None
-    case = case.with_score(worst.value if worst else None, worst.n if worst else 0)
+    case = case.with_score(worst.value, worst.n, worst.slice) if worst is not None else case.with_score(None, 0, None)
     margin = None if worst is None else worst.value - least
     if failed:
         told = "; ".join(f"{each.slice} {each.value:.3f} (n = {each.n}, p {chance:.3f})" for each, chance in failed[:3])
@@ -325,10 +325,12 @@ def judge_slices_against_live(case: "GateCase", paired: PairedSlices | None) -> 
     if not judged:
         baseline = Baseline(kind="live", value=None, n=0, release=paired.release)
         why = missing or "no golden document is in both and in a slice"
-        return case.with_score(None, 0).undecided(f"{gate.name}: not judged; {why}", holds=holds, baseline=baseline)
+        return case.with_score(None, 0, None).undecided(
+            f"{gate.name}: not judged; {why}", holds=holds, baseline=baseline
+        )
     chances = holm([chance_of_difference(each.differences(), -most) for _, each in judged])
     worst, pairs = judged[0]
-    case = case.with_score(None, pairs.n)
+    case = case.with_score(None, pairs.n, worst)
     baseline, margin = Baseline(kind="live", value=None, n=pairs.n, release=paired.release), pairs.difference + most
     failed = [
         (name, each, chance) for (name, each), chance in zip(judged, chances, strict=True)

@@ -201,6 +201,8 @@ class GateCase:
     """Golden documents of partitions that are not computed yet."""
     absent: int
     """Golden documents that are nowhere in the source."""
+    slice: str | None = None
+    """Which one the score is of."""
 
     def passed(self, sentence: str, *, baseline: Baseline | None = None, margin: float | None = None) -> GateVerdict:
         return self._verdict("passed", sentence, baseline, margin, holds=False)
@@ -217,9 +219,11 @@ class GateCase:
     def with_interval(self, interval: Interval) -> "GateCase":
         return self if self.score is None else replace(self, score=replace(self.score, interval=interval))
 
-    def with_score(self, value: float | None, n: int) -> "GateCase":
+    def with_score(self, value: float | None, n: int, slice_: str | None) -> "GateCase":
         """Of a part of what the metric scores."""
-        return self if self.score is None else replace(self, score=replace(self.score, value=value, n=n, interval=None))
+        if self.score is None:
+            return self
+        return replace(self, score=replace(self.score, value=value, n=n, interval=None), slice=slice_)
 
     @property
     def baseline(self) -> Baseline | None:
@@ -251,6 +255,7 @@ class GateCase:
             holds=holds,
             waivable=self.gate.waivable,
             sentence=sentence,
+            slice=self.slice,
         )
 
 
