@@ -381,15 +381,11 @@ def labels_to_tell(paired: PairedLabels, questions: int, risk: float) -> int | N
 
 
 def more_needed(is_enough: Callable[[float], bool], n: int) -> int | None:
-    """How many more items of the same kind would decide it; None where no number does."""
-    most = MOST_LABELS / max(n, 1)
-    if n < 1 or most <= 1 or not is_enough(most):
-        return None
-    low, high = 1.0, most
-    while (high - low) * n > 0.5:
-        middle = (low + high) / 2
-        low, high = (low, middle) if is_enough(middle) else (middle, high)
-    return max(1, math.ceil(high * n) - n)
+    """How many more items of the same kind would decide it, where so many times as many are enough; None where no
+    number does."""
+    from ai_assets.statistics.fewest import fewest_more
+
+    return None if n < 1 else fewest_more(lambda more: is_enough((n + more) / n), MOST_LABELS - n)
 
 
 def needed_in_words(more: int | None, one: str = "label", several: str | None = None, *, about: bool = False) -> str:
