@@ -98,12 +98,16 @@ def test_the_page_of_the_evaluation_judges_what_it_shows_and_not_what_was_signed
         ann.sign_in("ann")
         page = ann.get("/evaluation/notes").text
         inbox = ann.get("/").text
+        listed = ann.get("/unanswered").text
         stops = ann.http.get("/api/evaluation/notes/stops", params={"limit": 1}).json()
         ann.http.close()
         otto = Visitor(running.url)
         otto.sign_in("otto")
         others = otto.get("/").text
         otto.http.close()
+    assert listed.count('<span class="chip bad">stopped by a gate</span> accuracy by source below the minimum') == 2
+    assert "to run the same again changes nothing" in listed
+    assert "Ask again" not in listed
     assert "A gate stopped notes" in page
     assert [(each["gate"], each["slice"], each["value"], each["n"]) for each in stops] == [
         ("accuracy by source", "source *.md", 0.0, LEAKS)

@@ -93,6 +93,8 @@ class RetryView(View):
     """When the next run may ask again; None where it may now, or needs a person."""
     may_ask_again: bool
     """Whether this person may say so, and another answer is possible."""
+    stopped_by_gate: bool = False
+    """Nothing is missing: its candidate is not good enough, as the message says, and to ask again changes nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
