@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from ai_assets.evaluation.figures import figure
 from ai_assets.evaluation.slices import SliceScore, by_of
 from ai_assets.evaluation.verdict import Baseline, GateVerdict, Interval, Ruling
 
@@ -98,7 +99,8 @@ def judge_lower_bound(case: "GateCase", error: float | None, clusters: int | Non
     bounds = None if error is None or clusters is None else interval_of(value, error, clusters, confidence)
     if bounds is None:
         return case.undecided(
-            f"{gate.name} {value:.6g} (n = {score.n}) has no interval: nothing says whether it is at least {least:g}",
+            f"{gate.name} {figure(value, least)} (n = {score.n}) has no interval: nothing says whether it is at "
+            f"least {least:g}",
             holds=gate.undecided == "block", baseline=declared,
         )  # fmt: skip
     case = case.with_interval(Interval(low=bounds.low, high=bounds.high, level=2 * confidence - 1))

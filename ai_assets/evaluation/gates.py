@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
 from ai_assets.base.errors import OwnCodeFailed
+from ai_assets.evaluation.figures import figure
 from ai_assets.evaluation.floors import (
     PairedLabels,
     PairedSearch,
@@ -339,7 +340,8 @@ def _maximum(case: GateCase, most: float) -> GateVerdict:
     value, declared = case.score.value, Baseline(kind="declared", value=most)
     holds = value <= most
     said = (
-        f"{case.gate.name} {value:.6g} {'is within' if holds else 'exceeds'} the maximum {most:g} (n = {case.score.n}"
+        f"{case.gate.name} {figure(value, most)} {'is within' if holds else 'exceeds'} the maximum {most:g} "
+        f"(n = {case.score.n}"
     )
     said += f"; {case.pending} more pending" if case.pending else ""
     return (case.passed if holds else case.failed)(f"{said})", baseline=declared, margin=most - value)
@@ -393,7 +395,7 @@ def _minimum(case: GateCase, *, of_rows: bool, to_come: bool) -> GateVerdict:
         return case.failed(f"{name} ({required}) has no value (n = {score.n})", baseline=declared)
     least = case.gate.least
     reached = score.value >= least
-    said = f"{name} {score.value:.6g} {'reaches' if reached else 'is below'} the {required} (n = {score.n}"
+    said = f"{name} {figure(score.value, least)} {'reaches' if reached else 'is below'} the {required} (n = {score.n}"
     said += f"; {case.pending} more pending" if case.pending else ""
     said += f"; {case.absent} not in the source" if case.absent else ""
     say = case.passed if reached else case.failed
