@@ -168,6 +168,16 @@ def test_one_error_names_every_mistake_with_its_place_in_order(
         assert line.startswith(f"  {tmp_path}/{says.format(folder=tmp_path)}")
 
 
+def test_a_text_with_a_comma_that_is_not_in_quotes_is_told_from_a_misspelt_key(tmp_path: Path) -> None:
+    path = tmp_path / "notes" / "defs.yaml"
+    path.parent.mkdir()
+    for given, hinted in (("by: folder, of the shift", True), ("by: folder, of the shift: 3", False)):
+        path.write_text(BASE.replace("by: folder", given))
+        with pytest.raises(DeclarationInvalid, match="unknown key 'of the shift'") as refused:
+            a_collection(tmp_path)
+        assert ("in braces a text that has a comma must stand in quotes" in str(refused.value)) == hinted
+
+
 def test_of_a_file_of_another_format_the_first_lines_are_named_and_the_others_counted(tmp_path: Path) -> None:
     path = tmp_path / "l.jsonl"
     path.write_text("document,label\n" * 500)

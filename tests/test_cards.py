@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from ai_assets.cli.app import app
 from ai_assets.cli.card import card as card_command
 from ai_assets.collection.loading import Collection, load_collection
-from ai_assets.evaluation.floors import SliceScore
 from ai_assets.evaluation.gates import Gate
+from ai_assets.evaluation.slices import SliceScore
 from ai_assets.run.evaluated import newest_evaluation
 from ai_assets.run.evaluation_reports import PartitionReport
 from ai_assets.signoff import audit, release_cards

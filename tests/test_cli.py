@@ -167,6 +167,9 @@ def test_a_range_of_partitions_is_run_and_counted(project: Project) -> None:
     assert rows["documents"]["partitions"] == 2
     assert rows["documents"]["quarantined"] == 1
     assert rows["chunks"]["reused"] == rows["chunks"]["documents_in"] == 3
+    (unread,) = said["quarantined"]
+    shown = project("run", "papers", "--partition", unread["partition"]).out
+    assert f"quarantined: {unread['document']}: {unread['reason']}" in " ".join(shown.split())
 
 
 @dataclass(frozen=True)

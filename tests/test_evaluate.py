@@ -285,6 +285,8 @@ ACCURACY = Gate(metric="accuracy", min=0.8)
     ("value", "n", "pending", "absent", "passed", "message"),
     [
         (0.8, 10, 0, 0, True, "accuracy 0.8 reaches the minimum 0.8 (n = 10)"),
+        (21 / 22, 22, 0, 0, True, "accuracy 0.955 reaches the minimum 0.8 (n = 22)"),
+        (0.79987, 10, 0, 0, False, "accuracy 0.7999 is below the minimum 0.8 (n = 10)"),
         (0.75, 4, 3, 2, False, "accuracy 0.75 is below the minimum 0.8 (n = 4; 3 more pending; 2 not in the source)"),
         (None, 0, 7, 2, True, "not judged: accuracy (minimum 0.8), n = 0; 7 golden documents wait for their partition"),
         (None, 0, 0, 44, False, "accuracy (minimum 0.8), n = 0: none of the 44 golden documents exists in the source"),

@@ -12,7 +12,7 @@ from test_golden_sets import DAYS as ONE_DAY
 from test_golden_sets import DECLARED, GOLD, golden_files, noted
 
 from ai_assets.base.errors import DeclarationInvalid
-from ai_assets.run.datasets.golden_slices import length_band, scored_slices
+from ai_assets.evaluation.slices import length_band, scored_slices
 from ai_assets.signoff.errors import LabelFileRefused
 from ai_assets.signoff.label_files import import_golden
 
@@ -162,6 +162,8 @@ def test_slices_that_no_gate_asks_for_are_scored_and_shown(noted: Project) -> No
 def test_only_declared_slices_make_scores_stale_and_nothing_before_them(noted: Project) -> None:
     plain, sliced = (noted.declare(**DECLARED, partitions=ONE_DAY, **more).code_versions for more in ({}, SLICED))
     assert {asset for asset in plain if plain[asset] != sliced[asset]} == {"evaluation_scores"}
+    gate = {"metric": "accuracy", "min": 0.5, "slices": ["kind.label"]}
+    assert "kind" in noted.declare(**DECLARED, partitions=ONE_DAY, gates=[gate]).inputs_of("evaluation_scores")
 
 
 @pytest.mark.parametrize(
@@ -172,12 +174,15 @@ def test_only_declared_slices_make_scores_stale_and_nothing_before_them(noted: P
         (["kin.label"], "unknown stage 'kin'; did you mean 'kind'"),
         (["kind.lable"], "stage 'kind' has no column 'lable'; did you mean 'label'"),
         (["kind.confidence"], "'kind.confidence' is a number, and has no slices"),
-        (["language", "language"], "'language' is here twice"),
+        (["language", "language"], "is here twice"),
     ],
 )
 def test_slices_that_cannot_be_are_refused_with_their_line(noted: Project, slices: list[str], says: str) -> None:
     with pytest.raises(DeclarationInvalid, match=says):
         noted.declare(**DECLARED, partitions=ONE_DAY, evaluation={"slices": slices})
+    gate = {"metric": "accuracy", "min": 0.5, "slices": slices}
+    with pytest.raises(DeclarationInvalid, match=says.replace("evaluation", "gates.0")):
+        noted.declare(**DECLARED, partitions=ONE_DAY, gates=[gate])
 
 
 @pytest.mark.parametrize(

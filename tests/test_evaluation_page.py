@@ -208,6 +208,30 @@ def test_a_reviewer_retires_and_disputes_golden_items_and_the_chain_has_both(url
     rita.http.close()
 
 
+def test_the_api_has_the_same_for_golden_documents_with_the_same_rights(url: str, judged: Project) -> None:
+    rita, vic, otto = (seen(url, name) for name in ("rita", "vic", "otto"))
+    here, act, name = "/golden/notes/document", "/golden/notes/item", "2026-10-05/2.txt"
+    shown = rita.http.get(f"/api{here}", params={"id": name}).json()
+    assert (shown["document_id"], shown["golden"], shown["said"], shown["retired"]) == (name, GOLDEN[2], [], None)
+    retired = rita.post(act, {"document_id": name, "act": "retire", "reason": "two reports in one"})
+    assert retired.json() == {"said": f"{name} is retired: it judges nothing from the next run on."}
+    assert rita.http.get(f"/api{here}", params={"id": name}).json()["retired"] == "two reports in one"
+    assert rita.post(act, {"document_id": name, "act": "back"}).status_code == 200
+    other = next(label for label in shown["labels"] if label != shown["golden"])
+    disputing = {"document_id": name, "act": "dispute", "label": other, "reason": "it bills", "digest": shown["digest"]}
+    assert rita.post(act, disputing).status_code == 200
+    assert rita.post(act, {**disputing, "digest": "0" * 64}).status_code == 400
+    said = vic.http.get(f"/api{here}", params={"id": name}).json()["said"]
+    assert [(each["author"], each["label"], each["note"]) for each in said] == [("rita", other, "it bills")]
+    assert vic.post(act, {**disputing, "act": "retire"}).status_code == 403
+    assert otto.post(act, disputing).status_code == otto.http.get(f"/api{here}?id={name}").status_code == 404
+    assert rita.http.get(f"/api{here}?id=nowhere.txt").status_code == 404
+    stops = "/api/evaluation/notes/stops"
+    assert (vic.http.get(stops).json(), otto.get(stops).status_code) == ([], 404)
+    for each in (rita, vic, otto):
+        each.http.close()
+
+
 def test_who_may_not_review_sees_what_was_said_and_no_form(url: str, judged: Project) -> None:
     vic, otto, name = seen(url, "vic"), seen(url, "otto"), "2026-10-05/1.txt"
     page = vic.get(f"/evaluation/notes/document?id={name}").text

@@ -7,6 +7,7 @@ import pytest
 
 from ai_assets.evaluation.scoring import label_scores
 from ai_assets.statistics.chance import holm, mcnemar
+from ai_assets.statistics.fewest import fewest_more
 from ai_assets.statistics.intervals import difference_bounds, macro_f1_error, mean_bounds, quantile, share_bounds
 from ai_assets.statistics.ranks import nearest_rank
 
@@ -153,3 +154,9 @@ def test_several_true_nulls_raise_an_alarm_no_more_often_than_one() -> None:
 def test_the_nearest_rank_is_the_least_that_covers_the_share(number: int, share: float, rank: int) -> None:
     assert nearest_rank([float(each) for each in range(1, number + 1)], share) == rank
     assert nearest_rank([], share) is None
+
+
+@pytest.mark.parametrize(("least", "most"), [(1, 1), (2, 9), (3, 3), (100, 100), (37, 10_000)])
+def test_the_fewest_that_are_enough_are_found_and_one_less_is_not(least: int, most: int) -> None:
+    assert fewest_more(lambda more: more >= least, most) == least
+    assert fewest_more(lambda more: more >= least, least - 1) is None

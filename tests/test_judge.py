@@ -287,6 +287,27 @@ def next_task(page: str) -> dict[str, str]:
     return {name: match[1] for name, match in found.items() if match}
 
 
+def taken_back_and_given_again(rita: Visitor, vic: Visitor, here: str, document: str, rating: str) -> None:
+    """On the page, then through the API, which has the same rights."""
+    shown = rita.http.get(f"/api{here}", params={"id": document}).json()
+    output = {"document_id": document, "output": shown["output"]}
+    assert (shown["mine"], shown["rated"], shown["scale"]) == (rating, FEWEST_RATED, ["1", "2", "3", "4", "5"])
+    page = rita.submit(here, act="withdraw", document=document, output=shown["output"]).text
+    assert "Your rating is taken back" in page
+    assert f"{FEWEST_RATED - 1} rated by people" in page
+    again = rita.post(f"{here}/withdraw", output)
+    assert (again.status_code, "has no rating of this text to take back" in again.json()["error"]) == (400, True)
+    assert rita.http.get(f"/api{here}", params={"id": document}).json()["mine"] is None
+    made = rita.post(f"{here}/rate", {**output, "rating": rating}).json()
+    assert (made["rating"], made["number"]) == (rating, 3), "the one that was taken back stays on record"
+    withdrawn = rita.post(f"{here}/withdraw", output).json()
+    assert (withdrawn["rating"], withdrawn["number"]) == (None, 4)
+    assert rita.post(f"{here}/rate", {**output, "rating": rating}).json()["number"] == 5
+    refused = [vic.post(f"{here}{call}", {**output, **body}).status_code
+               for call, body in (("/rate", {"rating": "1"}), ("/withdraw", {}))]  # fmt: skip
+    assert refused == [403, 403]
+
+
 def test_people_rate_on_the_desk_blind_and_their_ratings_count_as_those_of_the_file(office: Project) -> None:
     collection, stores = declared(office), office.stores()
     for name, role in (("rita", "reviewer"), ("vic", "viewer"), ("otto", None)):
@@ -313,6 +334,7 @@ def test_people_rate_on_the_desk_blind_and_their_ratings_count_as_those_of_the_f
         gone = rita.submit(here, rating="1", document=order[0], output="0" * 16)
         assert (gone.status_code, "has changed since it was shown" in gone.text) == (400, True)
         assert vic.submit(here, rating="1", **first).status_code == 403
+        taken_back_and_given_again(rita, vic, here, order[0], str(int(said[order[0]]["score"])))
         assert 'name="rating"' not in vic.get(here).text
         assert (otto.get(here).status_code, rita.get("/golden/notes/ratings/rate").status_code) == (404, 404)
         for visitor in (rita, vic, otto):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from conftest import STAGE, Project, project_at
 from desks import Visitor, desk_of, served
 from signing import decide, known
@@ -15,7 +16,13 @@ from ai_assets.cli.app import app
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.desk.slice_charts import SliceMark, slice_lines
 from ai_assets.run.errors import PartitionsFailed
+from ai_assets.signoff import audit, gate_stops
+from ai_assets.signoff.audit_errors import AuditBroken
+from ai_assets.signoff.card_markdown import card_markdown
+from ai_assets.signoff.gate_stops import GateStop
 from ai_assets.signoff.publication import publish
+from ai_assets.signoff.release_cards import card_of
+from ai_assets.signoff.verification import verify
 
 GATES = [
     {"metric": "accuracy", "min": 0.4},
@@ -62,6 +69,25 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         yield made
 
 
+def stops_of(project: Project) -> list[GateStop]:
+    """In the table, and as many in the audit chain."""
+    with project.stores().state.read() as connection:
+        found = sorted(gate_stops.find(connection, "notes"), key=lambda each: (each.partition, each.gate))
+        told = [str(record.subject["stop"]) for record in audit.select(connection, actions=["stopped"])]
+    assert sorted(told) == sorted(each.stop for each in found)
+    return found
+
+
+def test_an_altered_stop_is_found(stopped: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    again = project_at(tmp_path, monkeypatch)
+    again.copy(stopped)
+    state = again.stores().state
+    with state.write() as connection:
+        connection.execute(sa.text("UPDATE gate_stops SET verdict = replace(verdict, 'failed', 'passed')"))
+    with pytest.raises(AuditBroken, match="candidate that a gate stopped"):
+        verify(state)
+
+
 def declared(project: Project) -> Collection:
     return load_collection(project.root / "collections", "notes")
 
@@ -72,12 +98,20 @@ def test_the_page_of_the_evaluation_judges_what_it_shows_and_not_what_was_signed
         ann.sign_in("ann")
         page = ann.get("/evaluation/notes").text
         inbox = ann.get("/").text
+        listed = ann.get("/unanswered").text
+        stops = ann.http.get("/api/evaluation/notes/stops", params={"limit": 1}).json()
         ann.http.close()
         otto = Visitor(running.url)
         otto.sign_in("otto")
         others = otto.get("/").text
         otto.http.close()
+    assert listed.count('<span class="chip bad">stopped by a gate</span> accuracy by source below the minimum') == 2
+    assert "to run the same again changes nothing" in listed
+    assert "Ask again" not in listed
     assert "A gate stopped notes" in page
+    assert [(each["gate"], each["slice"], each["value"], each["n"]) for each in stops] == [
+        ("accuracy by source", "source *.md", 0.0, LEAKS)
+    ]
     assert "As they judge the scores of this page, of which there is no request. Only a run judges accuracy" in page
     assert '<span class="chip bad">failed</span> <span>accuracy by source below the minimum 0.5' in page
     assert page.count('<span class="chip good">passed</span> <span>') == 1, "the mean alone"
@@ -101,8 +135,21 @@ def test_the_commands_say_what_to_look_at_and_not_to_run_the_same_again(stopped:
 def test_a_candidate_again_ends_it(stopped: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     again = project_at(tmp_path, monkeypatch)
     again.copy(stopped)
+    stops = [stop for stop in stops_of(again) if stop.gate == "accuracy by source"]
+    assert [stop.partition for stop in stops] == ["2026-10-05", "2026-10-06"]
+    for stop in stops:
+        judged = stop.judged
+        assert (judged.verdict, judged.slice, judged.value, judged.n) == ("failed", "source *.md", 0.0, LEAKS)
+        assert (len(stop.candidate), stop.digest, "golden set" in stop.shown_by) == (64, None, True)
+    with pytest.raises(PartitionsFailed):  # the same again
+        again.refresh(declared(again))
+    said = json.loads(again.cli("evaluate", "notes", "--json").stdout)["stopped"]
+    assert [each["partition"] for each in said] == ["2026-10-06", "2026-10-05"]
+    assert stops_of(again) == stops, "neither a repeated run nor a look records anything"
     golden(again, of_markdown="incident")
     again.refresh(declared(again))
+    assert stops_of(again) == stops
+    verify(again.stores().state)
     with served(desk_of(again)) as running:
         ann = Visitor(running.url)
         ann.sign_in("ann")
@@ -110,8 +157,21 @@ def test_a_candidate_again_ends_it(stopped: Project, tmp_path: Path, monkeypatch
         page = ann.get("/evaluation/notes").text
         ann.http.close()
     assert "gate stopped" not in page
+    assert "What gates have stopped" in page, "a good run takes nothing back"
+    assert "accuracy by source below the minimum 0.5: source *.md 0.000" in page
     assert "As they stand in" in page
     assert "A ring is release" not in page, "what is measured is what is live"
+    again.document("2026-10-05/bill-7.txt", "Invoice 7. The total due with tax is 720.00 EUR in 30 days.")
+    again.refresh(declared(again))
+    stores = again.stores()
+    decide(stores.state, declared(again))
+    publish(declared(again), stores, by="test")
+    kept = card_of(stores, "notes")
+    assert [(each.partition, each.value, each.n) for each in kept.card.stopped] == [
+        ("2026-10-05", 0.0, LEAKS), ("2026-10-06", 0.0, LEAKS),
+    ]  # fmt: skip
+    assert "| 2026-10-06 | accuracy by source | failed | 0.000 | 6 |" in card_markdown(kept)
+    assert card_of(stores, "notes", 1).card.stopped == (), "of the release before, nothing"
 
 
 def test_the_picture_has_the_interval_the_minimum_and_the_live_release_in_their_places() -> None:

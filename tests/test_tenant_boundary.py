@@ -44,6 +44,9 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "/api/requests/{request_id}/unclaim": {},
     "/api/requests/{request_id}/notes": {"document_id": "document", "kind": "comment", "text": "seen"},
     "/api/requests/{request_id}/corrections": {"document_id": "document", "stage": "stage", "label": "label"},
+    "/api/golden/{collection}/item": {"document_id": "document", "act": "retire", "reason": "blurred"},
+    "/api/golden/{collection}/ratings/{judge}/rate": {"document_id": "document", "output": "digest", "rating": "1"},
+    "/api/golden/{collection}/ratings/{judge}/withdraw": {"document_id": "document", "output": "digest"},
     "/api/releases/{collection}/rollback": {"number": 1, "reason": "back"},
 }  # fmt: skip
 """What a call of the API sends; a text that is the name of an identifier stands for it."""

@@ -38,6 +38,10 @@ class Strict(BaseModel):
         raise _several(list(_explained(found, known))) from None
 
 
+UNQUOTED = " (It has no value: in braces a text that has a comma must stand in quotes.)"
+"""`{name: bill, description: what is due, with tax}` has a key `with tax`."""
+
+
 def _explained(problems: Sequence["ErrorDetails"], known: list[str]) -> Iterator[Mapping[str, Any]]:
     """With the nearest known key for each unknown one, and without the echo of a misspelt key: that it is missing."""
     unknown = [str(problem["loc"][0]) for problem in problems if _is_unknown(problem)]
@@ -45,7 +49,7 @@ def _explained(problems: Sequence["ErrorDetails"], known: list[str]) -> Iterator
     for problem in problems:
         if _is_unknown(problem):
             key = str(problem["loc"][0])
-            said = f"unknown key '{key}'{nearest(key, known)}"
+            said = f"unknown key '{key}'{nearest(key, known)}{UNQUOTED if problem['input'] is None else ''}"
             yield {"type": "unknown_key", "loc": (), "input": None, "msg": said, "ctx": {"key": key}}
         elif problem["type"] != "missing" or len(problem["loc"]) > 1 or problem["loc"][0] not in meant:
             yield {**problem}

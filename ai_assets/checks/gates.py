@@ -63,6 +63,7 @@ class GatesCheck(Check):
 
     def refusal(self, outcome: CheckOutcome) -> UserError:
         """Of all gates that failed those that nobody can waive."""
-        return GateFailed(
-            [one["sentence"] for one in outcome.details["verdicts"] if one["holds"] and not one["waivable"]]
-        )
+        from ai_assets.evaluation.verdict import GateVerdict
+
+        verdicts = map(GateVerdict.of, outcome.details["verdicts"])
+        return GateFailed([each for each in verdicts if each.stops])

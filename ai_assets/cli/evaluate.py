@@ -14,7 +14,9 @@ from ai_assets.collection.loading import Collection
 from ai_assets.planning.preview import PreviewWork
 from ai_assets.run.evaluated import EVALUATION, evaluated_partitions, evaluation_of, stored_verdicts
 from ai_assets.run.evaluation_reports import PartitionReport, inspect_log, junit
+from ai_assets.signoff import gate_stops
 from ai_assets.signoff.card_markdown import score_row, slice_row
+from ai_assets.signoff.gate_stops import GateStop
 from ai_assets.storage.stores import Stores
 
 Partition = Annotated[
@@ -55,6 +57,8 @@ def evaluate(
     chosen, places = collection(name), stores_to_read()
     reports = _reports(chosen, places, partition or [])
     newest = reports[0].evaluation
+    with places.state.read() as connection:
+        stops = [each for each in gate_stops.find(connection, name) if not partition or each.partition in partition]
     if to_junit is not None:
         _write(to_junit, junit(name, reports))
     if to_inspect is not None:
@@ -63,9 +67,10 @@ def evaluate(
         _export(places, name, to_mlflow)
     failed = [case for report in reports for case in report.cases if case.outcome == "failed"]
     if as_json:
-        print_json(_plain(name, reports))
+        print_json(_plain(name, reports, stops))
     else:
         _show(name, reports)
+        _show_stops(stops)
     if failed:
         if not as_json:
             errors.print(f"{len(failed)} of {sum(len(report.cases) for report in reports)} failed", style="red")
@@ -112,7 +117,7 @@ def _write(path: Path, text: str) -> None:
         raise FileUnwritable(path, error) from error
 
 
-def _plain(name: str, reports: Sequence[PartitionReport]) -> dict[str, Any]:
+def _plain(name: str, reports: Sequence[PartitionReport], stops: Sequence[GateStop]) -> dict[str, Any]:
     newest = reports[0].evaluation
     return {
         "collection": name,
@@ -120,6 +125,7 @@ def _plain(name: str, reports: Sequence[PartitionReport]) -> dict[str, Any]:
         "scores": [asdict(score) for score in newest.of_corpus],
         "slices": [each.as_data() for each in newest.slices],
         "unknown": list(newest.unknown),
+        "stopped": [_plain_stop(each) for each in stops],
         "partitions": [
             {
                 "partition": report.evaluation.partition,
@@ -130,6 +136,29 @@ def _plain(name: str, reports: Sequence[PartitionReport]) -> dict[str, Any]:
             for report in reports
         ],
     }
+
+
+def _plain_stop(found: GateStop) -> dict[str, Any]:
+    return {
+        "at": found.made_at,
+        "partition": found.partition,
+        "candidate": found.candidate,
+        "digest": found.digest,
+        "run_id": found.run_id,
+        **found.shown_by,
+        "verdict": found.judged.as_data(),
+    }
+
+
+def _show_stops(found: Sequence[GateStop]) -> None:
+    if found:
+        rows = [
+            (each.made_at[:16], each.partition, (each.digest or each.candidate)[:12], each.judged.sentence)
+            for each in found[:MOST_SHOWN]
+        ]
+        table("Stopped by a gate, the newest first", ("when", "partition", "candidate", "what was found"), rows)
+    if len(found) > MOST_SHOWN:
+        console.print(f"  and {len(found) - MOST_SHOWN} more (--json has all)")
 
 
 def _show(name: str, reports: Sequence[PartitionReport]) -> None:

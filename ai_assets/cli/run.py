@@ -70,6 +70,13 @@ class ReportRow:
     retried: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class QuarantinedDocument:
+    partition: str
+    document: str
+    reason: str
+
+
 @dataclass
 class Report:
     """What a run did, for people and as JSON."""
@@ -87,6 +94,20 @@ class Report:
     counted: Counted = field(default_factory=Counted)
     lost: list[str] = field(default_factory=list)
     """Partitions whose files in the live release are gone, and are not made by a run any more."""
+    unread: list[QuarantinedDocument] = field(default_factory=list)
+    """Documents of the partitions that were run which could not be read."""
+
+    def name_unread(self, places: Stores) -> None:
+        columns = ["document_id", "status", "reason"]
+        for partition in sorted(key for key, number in self.counted.quarantined.items() if number):
+            manifest = places.lake.manifest(self.collection, "documents", partition)
+            for row in places.lake.rows(manifest, columns) if manifest is not None else ():
+                if row["status"] == "quarantined":
+                    self.unread.append(
+                        QuarantinedDocument(
+                            partition=partition, document=row["document_id"], reason=row["reason"] or ""
+                        )
+                    )
 
     def count_settled(self, places: Stores) -> None:
         """What is there already, from the state store alone."""
@@ -119,7 +140,8 @@ class Report:
             for name in ("collection", "partitions", "due", "failures", "run_ids", "seconds", "interrupted", "lost")
         }
         total = {"total": self.total.described()} if self.total is not None else {}
-        return {**found, **total, "rows": [asdict(row) for row in self.ordered_rows(chosen)]}
+        unread = [asdict(each) for each in self.unread]
+        return {**found, **total, "quarantined": unread, "rows": [asdict(row) for row in self.ordered_rows(chosen)]}
 
     def ordered_rows(self, chosen: Collection) -> list[ReportRow]:
         return [self.rows[asset] for asset in chosen.asset_names if asset in self.rows]
@@ -262,6 +284,7 @@ def bring_up_to_date(
     report.seconds = time.perf_counter() - started
     if due:
         report.count_spent(places, _failed(chosen, places, report))
+        report.name_unread(places)
     return report
 
 
@@ -368,6 +391,7 @@ def _columns(rows: Sequence[ReportRow]) -> dict[str, list[str]]:
     return {name: cells for name, cells in found.items() if name not in seldom or {*cells} - {"", "0"}}
 
 
+MOST_UNREAD = 5
 FIRST_LEFT_OUT = ("docs in", "partitions", "seconds")
 
 
@@ -394,6 +418,10 @@ def _show(chosen: Collection, report: Report) -> None:
     )
     if report.total is not None:
         console.print(f"Total: {report.total.in_words}")
+    for each in report.unread[:MOST_UNREAD]:
+        console.print(f"quarantined: {each.document}: {each.reason}")
+    if len(report.unread) > MOST_UNREAD:
+        console.print(f"  and {len(report.unread) - MOST_UNREAD} more (--json has all, and so has the desk)")
     for failure in [] if report.interrupted else report.failures:
         errors.print(led("failed:", "bold red", f" {failure}"))
     for partition in report.lost:

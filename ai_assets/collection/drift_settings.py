@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ai_assets.base.blocking import Blocks
 from ai_assets.base.yaml_settings import Strict, wrong
-from ai_assets.evaluation.gates import SliceBy
+from ai_assets.evaluation.slices import SliceBy
 
 if TYPE_CHECKING:
     from ai_assets.collection.settings import PartitionSettings

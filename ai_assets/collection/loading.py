@@ -43,6 +43,7 @@ from ai_assets.evaluation.scoring import (
     read_golden_labels,
     read_golden_queries,
 )
+from ai_assets.evaluation.slices import stages_of
 from ai_assets.extensions import look_in
 from ai_assets.own import OwnParts, load_own, metrics_of
 from ai_assets.policy.files import PolicySet
@@ -268,7 +269,7 @@ class Collection:
             case "evaluation_scores":
                 scored = {metric.stage or "documents" for metric in self.metrics if metric.of == "rows"}
                 judged = {stage.name for stage in self.labelling}
-                judged |= {each.partition(".")[0] for each in self.settings.evaluation.slices if "." in each}
+                judged |= stages_of(self.slices)
                 judged |= {name for judge in self.judges for name in (judge.name, judge.judges)}
                 return (
                     *(["documents"] if "documents" in scored or self.slices else []),

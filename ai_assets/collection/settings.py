@@ -33,6 +33,7 @@ from ai_assets.evaluation.answered import answered_gate
 from ai_assets.evaluation.ceilings import MEASURES, Ceiling
 from ai_assets.evaluation.gates import Gate
 from ai_assets.evaluation.scoring import ANSWERED_SHARE, BUILTIN_METRICS, OF_JUDGES, OF_LABELS, OF_QUERIES
+from ai_assets.evaluation.slices import wrong_slice
 from ai_assets.extensions import Options
 from ai_assets.own_settings import CheckSettings, MetricSettings, PublishSettings
 from ai_assets.signoff.errors import PersonalKeyUnusable
@@ -297,9 +298,6 @@ class GoldenSettings(Strict):
     def has_labels(self) -> bool:
         """Whether golden labels are declared, in a file or from the desk."""
         return self.labels is not None or self.review
-
-
-SLICED_BY = ("language", "source", "length", "label", "tenant")
 
 
 class EvaluationSettings(Strict):
@@ -695,24 +693,16 @@ class CollectionSettings(WithDeadline):
             yield wrong(f"unknown stage '{self.golden.labels_stage}'{hint}", "golden", "labels_stage")
 
     def _wrong_slices(self) -> Iterator[PydanticCustomError]:
-        stages = {stage.name: stage for stage in self.stages}
-        for number, each in enumerate(self.evaluation.slices):
-            at = ("evaluation", "slices", number)
-            stage, _, column = each.partition(".")
-            if each in self.evaluation.slices[:number]:
-                yield wrong(f"'{each}' is here twice", *at)
-            elif not column and each not in SLICED_BY:
-                yield wrong(
-                    f"unknown slice '{each}'{nearest(each, list(SLICED_BY))}; it is one of these, or STAGE.COLUMN", *at
-                )
-            elif column and stage not in stages:
-                yield wrong(f"unknown stage '{stage}'{nearest(stage, list(stages))}", *at)
-            elif column:
-                columns = stages[stage].columns.dataset
-                if column not in columns:
-                    yield wrong(f"stage '{stage}' has no column '{column}'{nearest(column, list(columns))}", *at)
-                elif columns[column] == "number":
-                    yield wrong(f"'{each}' is a number, and has no slices; name a column of few values", *at)
+        columns = {stage.name: stage.columns.dataset for stage in self.stages}
+        declared = {("evaluation", "slices"): self.evaluation.slices}
+        declared |= {("gates", n, "slices"): gate.slices for n, gate in enumerate(self.gates)
+                     if isinstance(gate, GateSettings)}  # fmt: skip
+        for at, slices in declared.items():
+            for number, each in enumerate(slices):
+                if each in slices[:number]:
+                    yield wrong(f"'{each}' is here twice", *at, number)
+                elif problem := wrong_slice(each, columns):
+                    yield wrong(problem, *at, number)
         if self.evaluation.slices and not self.golden.has_labels:
             yield wrong("slices need golden labels, and none are declared", "evaluation", "slices")
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, FastAPI, Query, Request
 from starlette.exceptions import HTTPException
 
 from ai_assets.base.errors import UserError
-from ai_assets.desk import api_held, api_opened, launching, reading
+from ai_assets.desk import api_golden, api_held, api_opened, launching, reading
 from ai_assets.desk.access import collection_seen, request_seen, whole_request_seen
 from ai_assets.desk.api_document import DESCRIPTION, SAFE, UNSAFE, complete
 from ai_assets.desk.api_parameters import (
@@ -96,6 +96,7 @@ def create_api(desk: Desk) -> FastAPI:
     api.include_router(router)
     api.include_router(api_opened.router)
     api.include_router(api_held.router)
+    api.include_router(api_golden.router)
     return api
 
 

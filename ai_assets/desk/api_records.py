@@ -38,6 +38,7 @@ RequestId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 CollectionName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,59}$")]
 CallKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+StageName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,59}$")]
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,100}$")]
 Text = Annotated[str, StringConstraints(max_length=LONGEST, pattern=WITHOUT_NUL)]
 Reason = Annotated[str, StringConstraints(max_length=LONGEST, pattern=SAYS_SOMETHING)]
@@ -133,6 +134,37 @@ class DecidedHeld(ApiRecord):
     decided: bool
     """Whether it joins with the next run, or further people are needed."""
     disagreed: bool
+
+
+class ActingOnGolden(Body):
+    document_id: DocumentId
+    act: Literal["retire", "back", "dispute"]
+    """`back` takes a retirement back."""
+    digest: Text = ""
+    """Of the text that was looked at; needed to dispute."""
+    label: Name | None = None
+    """What is right; needed to dispute."""
+    reason: Text = ""
+    """Needed to retire and to dispute."""
+
+
+class ActedOnGolden(ApiRecord):
+    said: str
+    """What follows, in a sentence."""
+
+
+class RatingOutput(Body):
+    document_id: DocumentId
+    output: Text
+    """The digest of the text that was read."""
+    rating: Name
+    """A word of the scale, or a number of it as text."""
+
+
+class WithdrawingRating(Body):
+    document_id: DocumentId
+    output: Text
+    """The digest of the text that was rated."""
 
 
 class AskingAgain(Body):
@@ -254,6 +286,60 @@ class Corrected(ApiRecord):
     made_at: str
     number: int
     """Counts the corrections of the document and stage."""
+
+
+class GoldenAnswer(ApiRecord):
+    author: str
+    label: str | None
+    note: str
+    made_at: str
+
+
+class GoldenDocument(ApiRecord):
+    """A document with a golden label, as people see it."""
+
+    document_id: str
+    digest: str
+    """Of its text as it is now; empty where there is none."""
+    golden: str | None
+    """Its label in the golden file."""
+    said: Sequence[GoldenAnswer]
+    """Labels of people, in force."""
+    retired: str | None
+    """Why it is retired; null where it judges."""
+    labels: Sequence[str]
+    """Those that there are."""
+
+
+class RatedOutput(ApiRecord):
+    """An output that people rate; null where nothing waits."""
+
+    document_id: str | None
+    output: str | None
+    """The digest of its text: a rating is of that text."""
+    text: str | None
+    made_from: str | None
+    """The text of the document."""
+    mine: str | None
+    """One's own rating, where there is one."""
+    scale: Sequence[str]
+    """The worst first."""
+    criteria: str
+    rated: int
+    waiting: int
+
+
+class Rated(ApiRecord):
+    """A rating as it was recorded."""
+
+    document_id: str
+    output: str
+    rating: str | None
+    """Null where it was taken back."""
+    author: str
+    number: int
+    """Counts what its author said of the text."""
+    made_at: str
 
 
 class AuditPage(ApiRecord):

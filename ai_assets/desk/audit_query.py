@@ -119,8 +119,11 @@ def _words(record: Record) -> str:
         case "labelled":
             about = f"{found['document']}: {found['stage']}: {found['label'] or found['answer']}"
             return about if found["author"] == record.actor else f"{about} (of {found['author']})"
+        case "stopped":
+            return f"gate {found['gate']}: {found['verdict']}"
         case "rated":
-            return f"{found['document']}: {found['stage']}: {found['rating']}"
+            said = "taken back" if found["rating"] == "null" else found["rating"]
+            return f"{found['document']}: {found['stage']}: {said}"
         case "hold reminded" | "hold escalated":
             return f"{found['documents']} documents of {found['stage']}"
         case "hold decided":

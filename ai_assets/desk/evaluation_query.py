@@ -10,10 +10,11 @@ from ai_assets.desk.context import Desk
 from ai_assets.desk.score_charts import ScorePoint
 from ai_assets.desk.slice_charts import SliceMark
 from ai_assets.desk.unanswered_query import stopped_candidates
-from ai_assets.desk.views import StoppedCandidates
-from ai_assets.evaluation.floors import SliceScore, slice_chances, slice_ruling
+from ai_assets.desk.views import GateStopView, StoppedCandidates
+from ai_assets.evaluation.floors import slice_chances, slice_ruling
 from ai_assets.evaluation.gates import Gate
 from ai_assets.evaluation.scoring import Score
+from ai_assets.evaluation.slices import SliceScore
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.evaluated import (
     Evaluation,
@@ -24,7 +25,8 @@ from ai_assets.run.evaluated import (
     scores_of_releases,
 )
 from ai_assets.run.provenance import places_by_history
-from ai_assets.signoff import requests
+from ai_assets.signoff import gate_stops, requests
+from ai_assets.signoff.gate_stops import GateStop
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.release_cards import scores_in
 from ai_assets.signoff.requests import SignoffRequest
@@ -33,6 +35,7 @@ from ai_assets.storage.lake import place_in_parquet, read_parquet_row
 
 LONGEST_TEXT = 50_000
 LEVEL = 0.95
+MOST_STOPS = 30
 ACCURACY = "accuracy"
 MISSING = "*"
 """In an address: the model gave no label that is declared."""
@@ -91,6 +94,8 @@ class EvaluationView:
     """Gates that only a run can judge, where there is no request of it."""
     stopped: Sequence[StoppedCandidates]
     """What gates stopped when it was run last."""
+    stops: Sequence[GateStopView]
+    """What gates ever stopped, the newest first; of many the last."""
     holds: bool
     """Some stage of it holds documents."""
 
@@ -130,6 +135,7 @@ def evaluation_view(desk: Desk, person: Person, name: str) -> EvaluationView:
         asked = requests.latest_of(connection, collection.name, found.partition) if found else None
         released = scores_of_releases(connection, collection.name)
         stopped = stopped_candidates(connection, {collection.name: collection})
+        stops = gate_stops.find(connection, collection.name, limit=MOST_STOPS)
     if asked is not None and not _is_of(asked, found):
         asked = None
     gates = asked.verdicts if asked else newest_verdicts(desk.stores, collection)
@@ -148,7 +154,34 @@ def evaluation_view(desk: Desk, person: Person, name: str) -> EvaluationView:
         request_id=asked.request_id if asked else None,
         not_judged=[] if asked else [each.name for each in collection.settings.score_gates if each.name not in judged],
         stopped=stopped,
+        stops=list(map(_stop, stops)),
         holds=bool(collection.holding),
+    )
+
+
+def stops_of(desk: Desk, person: Person, name: str, limit: int) -> list[GateStopView]:
+    """The newest first."""
+    collection = collection_seen(desk, person, name)
+    with desk.stores.state.read() as connection:
+        return list(map(_stop, gate_stops.find(connection, collection.name, limit=limit)))
+
+
+def _stop(found: GateStop) -> GateStopView:
+    judged = found.judged
+    return GateStopView(
+        at=found.made_at,
+        partition=found.partition,
+        gate=found.gate,
+        verdict=judged.verdict,
+        slice=judged.slice,
+        value=judged.value,
+        interval=judged.interval,
+        n=judged.n,
+        sentence=judged.sentence,
+        candidate=found.candidate,
+        digest=found.digest,
+        datasets=found.shown_by["datasets"],
+        run_id=found.run_id,
     )
 
 
@@ -211,11 +244,10 @@ def _accuracy(scores: Sequence[Score], stage: str | None) -> Score | None:
 def _mark(each: SliceScore, gates: Sequence[Gate], every: Sequence[SliceScore], live: float | None) -> SliceMark:
     error = math.sqrt(each.value * (1 - each.value) / each.n)
     bounds = share_bounds(each.value, error, each.n, LEVEL)
-    kind = each.slice.partition(" ")[0]
-    gate = max((gate for gate in gates if kind in gate.slices), key=lambda gate: gate.least, default=None)
+    gate = max((gate for gate in gates if each.by in gate.slices), key=lambda gate: gate.least, default=None)
     ruling = None
     if gate is not None:
-        judged = [other for other in every if other.slice.partition(" ")[0] in gate.slices]
+        judged = [other for other in every if other.by in gate.slices]
         ruling = slice_ruling(gate, each, slice_chances(gate, judged).get(each.slice))
     return SliceMark(
         name=each.slice,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ai_assets.collection.loading import Collection
-from ai_assets.desk.access import collection_seen
+from ai_assets.desk.access import NotSeen, collection_seen
 from ai_assets.desk.context import Desk
 from ai_assets.desk.golden_query import asked_place
 from ai_assets.signoff import golden_labels, golden_retirements
@@ -48,6 +48,16 @@ def golden_item(desk: Desk, person: Person, name: str, document: str, digest: st
         labels=[label.name for label in collection.judged_stage.labels],
         may=person.may("reviewer", name),
     )
+
+
+def golden_document(desk: Desk, person: Person, name: str, document: str) -> GoldenItem:
+    """The same with the text as it is now. Raises `NotSeen` of a document without a golden label."""
+    partitions = golden_labels.partitions_of(desk.stores, name, "documents")
+    place = golden_labels.present_texts(desk.stores, name, partitions, [document]).get(document)
+    found = golden_item(desk, person, name, document, place.document_digest if place is not None else "")
+    if found is None or not (found.golden or found.said or found.retired):
+        raise NotSeen(f"golden document '{document[:200]}'")
+    return found
 
 
 def act(

@@ -94,7 +94,9 @@ def rating_view(desk: Desk, person: Person, name: str, judge: str, document: str
     """The output of that document, where there is one; else the next one without a rating."""
     collection, stage = judge_seen(desk, person, name, judge)
     outputs, rated, given = _outputs(desk, collection, stage)
-    mine = {(each.document_id, each.output): each for each in given if each.author == person.name}
+    mine = {
+        (each.document_id, each.output): each for each in given if each.author == person.name and each.said is not None
+    }
     waiting = [each for each in outputs if (each[1].document, each[1].digest) not in rated]
     wanted = [each for each in outputs if document and each[1].document == document]
     chosen = next(iter([*wanted, *sorted(waiting, key=lambda each: stage.place_of(each[1].document))]), None)

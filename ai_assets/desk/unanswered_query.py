@@ -75,7 +75,8 @@ def _view(retry: Retry, collection: Collection, at: str, *, may: bool) -> RetryV
         last_at=retry.last_at,
         needs_person=needs_person,
         next_at=None if needs_person or retry.is_due(at, most) else retry.next_at,
-        may_ask_again=may and may_ask_again(retry),
+        may_ask_again=may and may_ask_again(retry) and not retry.stopped_by_gate,
+        stopped_by_gate=retry.stopped_by_gate,
     )
 
 

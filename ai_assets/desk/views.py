@@ -93,6 +93,8 @@ class RetryView(View):
     """When the next run may ask again; None where it may now, or needs a person."""
     may_ask_again: bool
     """Whether this person may say so, and another answer is possible."""
+    stopped_by_gate: bool = False
+    """Nothing is missing: its candidate is not good enough, as the message says, and to ask again changes nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +170,30 @@ class StoppedCandidates(View):
     """What the gates said that stopped them."""
     scored: bool
     """The collection has golden data, so that the page of its evaluation shows what was measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateStopView(View):
+    """A candidate that a gate stopped, whatever came after it."""
+
+    at: str
+    """When it was stopped so for the first time."""
+    partition: str
+    gate: str
+    verdict: Ruling
+    slice: str | None
+    """Which one the value is of, where the gate looks at slices."""
+    value: float | None
+    interval: Interval | None
+    n: int
+    sentence: str
+    candidate: str
+    """Digest of the versions of the datasets that it would have been made from."""
+    digest: str | None
+    """Of the candidate as it would have been signed; null where it was stopped before it was frozen."""
+    datasets: Mapping[str, str]
+    """Their versions."""
+    run_id: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ai_assets.evaluation.figures import figure
 from ai_assets.evaluation.gates import Gate, GateCase
 from ai_assets.evaluation.scoring import ANSWERED_SHARE, Score
 from ai_assets.evaluation.verdict import Baseline, GateVerdict
@@ -50,8 +51,8 @@ def judge_answered(gate: Gate, found: AnswerCounts) -> GateVerdict:
     why = ", ".join(f"{number} {error}" for error, number in sorted(found.errors.items(), key=lambda item: -item[1]))
     say = case.passed if passed else case.failed
     return say(
-        f"{gate.name} {share:.3g} {'reaches' if passed else 'is below'} the minimum {gate.least:g}: {found.answered} "
-        f"of {found.asked} documents have an answer{f' (the others: {why})' if why else ''}",
+        f"{gate.name} {figure(share, gate.least)} {'reaches' if passed else 'is below'} the minimum {gate.least:g}: "
+        f"{found.answered} of {found.asked} documents have an answer{f' (the others: {why})' if why else ''}",
         baseline=declared,
         margin=share - gate.least,
     )

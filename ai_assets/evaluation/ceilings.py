@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from ai_assets.evaluation.figures import figure
 from ai_assets.evaluation.floors import more_needed, needed_in_words
 from ai_assets.evaluation.verdict import Baseline, GateVerdict, Interval, Ruling
 
@@ -103,8 +104,8 @@ def judge_ceiling(ceiling: Ceiling, found: Measurement) -> GateVerdict:
         return _judge_upper_bound(ceiling, found)
     passed = found.value <= ceiling.max
     said = (
-        f"{ceiling.name} {found.value:.4g} is {'within' if passed else 'above'} the maximum {ceiling.max:g} "
-        f"({_counted(found)})"
+        f"{ceiling.name} {figure(found.value, ceiling.max)} is {'within' if passed else 'above'} the maximum "
+        f"{ceiling.max:g} ({_counted(found)})"
     )
     return _verdict(ceiling, found, "passed" if passed else "failed", said, holds=not passed)
 
@@ -117,7 +118,7 @@ def _judge_upper_bound(ceiling: Ceiling, found: Measurement) -> GateVerdict:
     assert found.value is not None
     high = upper_bound(hits, n, confidence)
     interval = Interval(low=lower_bound(hits, n, confidence), high=high, level=2 * confidence - 1)
-    said = f"{ceiling.name} is at most {high:.3g} with {confidence:.0%} confidence ({_counted(found)})"
+    said = f"{ceiling.name} is at most {figure(high, most)} with {confidence:.0%} confidence ({_counted(found)})"
     if high <= most:
         return _verdict(ceiling, found, "passed", f"{said}; maximum {most:g}", holds=False, interval=interval)
     if found.value > most:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ai_assets.statistics.exact import probability_of_at_most
+from ai_assets.statistics.fewest import fewest_more
 
 LEVEL = 0.95
 MOST = 20_000
@@ -91,13 +92,4 @@ def _missing(rule: Rule, floor: float, labels: int, right: int) -> int | None:
             rule(floor, each, min(each, round(share * each))) != "undecided" for each in range(number, number + 3)
         )
 
-    high = 1
-    while not decided(high):
-        high *= 2
-        if high > MOST:
-            return None
-    low = high // 2
-    while low + 1 < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if decided(middle) else (middle, high)
-    return high
+    return fewest_more(decided, MOST)

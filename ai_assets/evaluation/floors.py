@@ -7,9 +7,11 @@ Too few items to tell are `undecided`, with how many more it would take.
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
+from ai_assets.evaluation.figures import figure
+from ai_assets.evaluation.slices import SliceScore, by_of
 from ai_assets.evaluation.verdict import Baseline, GateVerdict, Interval, Ruling
 
 if TYPE_CHECKING:
@@ -18,27 +20,6 @@ if TYPE_CHECKING:
 
 MOST_LABELS = 100_000
 """Beyond which it is said that labels alone do not help."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SliceScore:
-    """Golden documents that have something in common."""
-
-    slice: str
-    """Such as `language de`."""
-    right: int
-    n: int
-
-    @property
-    def value(self) -> float:
-        return self.right / self.n
-
-    def as_data(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def of(cls, data: Mapping[str, Any]) -> Self:
-        return cls(**data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +40,23 @@ class PairedLabels:
         return cls(
             release=release, n=counted.total(), better=counted[True, False], worse=counted[False, True]
         )  # fmt: skip
+
+    @property
+    def difference(self) -> float:
+        return (self.better - self.worse) / self.n
+
+    def differences(self, factor: float = 1.0) -> list[float]:
+        """Of each document, or of so many times as many that are like these."""
+        better, worse, n = (round(number * factor) for number in (self.better, self.worse, self.n))
+        return [1.0] * better + [-1.0] * worse + [0.0] * max(0, n - better - worse)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedSlices:
+    """The same, of each slice."""
+
+    release: int
+    of: Mapping[str, PairedLabels]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +99,8 @@ def judge_lower_bound(case: "GateCase", error: float | None, clusters: int | Non
     bounds = None if error is None or clusters is None else interval_of(value, error, clusters, confidence)
     if bounds is None:
         return case.undecided(
-            f"{gate.name} {value:.6g} (n = {score.n}) has no interval: nothing says whether it is at least {least:g}",
+            f"{gate.name} {figure(value, least)} (n = {score.n}) has no interval: nothing says whether it is at "
+            f"least {least:g}",
             holds=gate.undecided == "block", baseline=declared,
         )  # fmt: skip
     case = case.with_interval(Interval(low=bounds.low, high=bounds.high, level=2 * confidence - 1))
@@ -181,7 +180,7 @@ def _against_live_at_any_time(case: "GateCase", paired: PairedLabels) -> GateVer
     values: dict[float, float] = {1.0: paired.better, 0.5: same, 0.0: paired.worse}
     floor, risk = (1 - most) / 2, 1 - gate.confidence
     low, high = 2 * lower_bound(values, risk) - 1, 2 * upper_bound(values, risk) - 1
-    mean, margin = (paired.better - paired.worse) / paired.n, low + most
+    mean, margin = paired.difference, low + most
     said = (
         f"{gate.name}: {mean:+.3f} [{low:+.3f}, {high:+.3f}] against release {paired.release} on {paired.n} documents "
         f"({paired.better} better, {paired.worse} worse), however often one looks"
@@ -206,13 +205,12 @@ def _against_live(case: "GateCase", paired: PairedLabels) -> GateVerdict:
     most = gate.no_worse_by
     assert most is not None
     baseline = Baseline(kind="live", value=None, n=paired.n, release=paired.release)
-    differences = [1.0] * paired.better + [-1.0] * paired.worse + [0.0] * (paired.n - paired.better - paired.worse)
-    bounds = difference_bounds(differences, 2 * gate.confidence - 1)
+    bounds = difference_bounds(paired.differences(), 2 * gate.confidence - 1)
     if bounds is None:
         return case.undecided(
             f"{gate.name}: {paired.n} golden documents are in both", holds=gate.undecided == "block", baseline=baseline
         )
-    mean = (paired.better - paired.worse) / paired.n
+    mean = paired.difference
     chance = mcnemar(paired.better, paired.worse)
     said = (
         f"{gate.name}: {mean:+.3f} [{bounds.low:+.3f}, {bounds.high:+.3f}] against release {paired.release} on "
@@ -220,7 +218,7 @@ def _against_live(case: "GateCase", paired: PairedLabels) -> GateVerdict:
     )
 
     def is_enough(factor: float) -> bool:
-        found = difference_bounds(_scaled(paired, factor), 2 * gate.confidence - 1)
+        found = difference_bounds(paired.differences(factor), 2 * gate.confidence - 1)
         return found is not None and found.low >= -most
 
     return no_worse(
@@ -283,11 +281,6 @@ def judge_search_against_live(case: "GateCase", paired: PairedSearch | None) -> 
     )  # fmt: skip
 
 
-def _scaled(paired: PairedLabels, factor: float) -> list[float]:
-    better, worse, n = (round(number * factor) for number in (paired.better, paired.worse, paired.n))
-    return [1.0] * better + [-1.0] * worse + [0.0] * max(0, n - better - worse)
-
-
 def judge_slices(case: "GateCase", slices: Sequence[SliceScore]) -> GateVerdict:
     """A slice fails where it is below the minimum and, over all slices that were looked at, hardly by chance."""
     gate, least = case.gate, case.gate.least
@@ -298,7 +291,7 @@ def judge_slices(case: "GateCase", slices: Sequence[SliceScore]) -> GateVerdict:
     found = sorted(((each, chances[each.slice]) for each in judged), key=lambda each: (each[0].value, each[0].slice))
     failed = [(each, chance) for each, chance in found if each.value < least and chance <= 1 - gate.confidence]
     worst = found[0][0] if found else None
-    case = case.with_score(worst.value if worst else None, worst.n if worst else 0)
+    case = case.with_score(worst.value, worst.n, worst.slice) if worst is not None else case.with_score(None, 0, None)
     margin = None if worst is None else worst.value - least
     if failed:
         told = "; ".join(f"{each.slice} {each.value:.3f} (n = {each.n}, p {chance:.3f})" for each, chance in failed[:3])
@@ -311,6 +304,54 @@ def judge_slices(case: "GateCase", slices: Sequence[SliceScore]) -> GateVerdict:
     if few:
         return case.undecided(f"{said}; {missing}", holds=gate.undecided == "block", baseline=declared, margin=margin)
     return case.passed(said, baseline=declared, margin=margin)
+
+
+def judge_slices_against_live(case: "GateCase", paired: PairedSlices | None) -> GateVerdict:
+    """A slice fails where it is worse than was declared and, over all slices that were looked at, hardly by chance."""
+    from ai_assets.statistics.chance import holm
+    from ai_assets.statistics.intervals import chance_of_difference
+
+    gate = case.gate
+    most = gate.no_worse_by
+    assert most is not None
+    if paired is None:
+        return case.undecided(f"{gate.name}: not judged, because no release is live to compare with", holds=False)
+    holds = gate.undecided == "block"
+    found = {name: each for name, each in paired.of.items() if by_of(name) in gate.slices}
+    few = sorted((each.n, name) for name, each in found.items() if each.n < gate.slice_documents)
+    judged = sorted(
+        ((name, each) for name, each in found.items() if each.n >= gate.slice_documents),
+        key=lambda item: (item[1].difference, item[0]),
+    )
+    missing = f"{few[0][1]} needs {gate.slice_documents - few[0][0]} more labels" if few else ""
+    if not judged:
+        baseline = Baseline(kind="live", value=None, n=0, release=paired.release)
+        why = missing or "no golden document is in both and in a slice"
+        return case.with_score(None, 0, None).undecided(
+            f"{gate.name}: not judged; {why}", holds=holds, baseline=baseline
+        )
+    chances = holm([chance_of_difference(each.differences(), -most) for _, each in judged])
+    worst, pairs = judged[0]
+    case = case.with_score(None, pairs.n, worst)
+    baseline, margin = Baseline(kind="live", value=None, n=pairs.n, release=paired.release), pairs.difference + most
+    failed = [
+        (name, each, chance) for (name, each), chance in zip(judged, chances, strict=True)
+        if each.difference < -most and chance <= 1 - gate.confidence
+    ]  # fmt: skip
+    if failed:
+        told = "; ".join(
+            f"{name} {each.difference:+.3f} (n = {each.n}, {each.better} better, {each.worse} worse, p {chance:.3f})"
+            for name, each, chance in failed[:3]
+        )
+        said = f"{gate.name}, release {paired.release}: more than {most:g} worse: {told}"
+        return case.failed(said, baseline=baseline, margin=margin)
+    said = (
+        f"{gate.name}, release {paired.release}: the worst is {worst} with {pairs.difference:+.3f} (n = {pairs.n}); "
+        f"at most {most:g} worse"
+    )
+    if few:
+        return case.undecided(f"{said}; {missing}", holds=holds, baseline=baseline, margin=margin)
+    return case.passed(said, baseline=baseline, margin=margin)
 
 
 def slice_chances(gate: "Gate", slices: Sequence[SliceScore]) -> Mapping[str, float]:
@@ -342,15 +383,11 @@ def labels_to_tell(paired: PairedLabels, questions: int, risk: float) -> int | N
 
 
 def more_needed(is_enough: Callable[[float], bool], n: int) -> int | None:
-    """How many more items of the same kind would decide it; None where no number does."""
-    most = MOST_LABELS / max(n, 1)
-    if n < 1 or most <= 1 or not is_enough(most):
-        return None
-    low, high = 1.0, most
-    while (high - low) * n > 0.5:
-        middle = (low + high) / 2
-        low, high = (low, middle) if is_enough(middle) else (middle, high)
-    return max(1, math.ceil(high * n) - n)
+    """How many more items of the same kind would decide it, where so many times as many are enough; None where no
+    number does."""
+    from ai_assets.statistics.fewest import fewest_more
+
+    return None if n < 1 else fewest_more(lambda more: is_enough((n + more) / n), MOST_LABELS - n)
 
 
 def needed_in_words(more: int | None, one: str = "label", several: str | None = None, *, about: bool = False) -> str:

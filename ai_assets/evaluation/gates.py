@@ -5,22 +5,24 @@ The built-in gate is a minimum. A gate of a user's own is a function of a `GateC
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
 from ai_assets.base.errors import OwnCodeFailed
+from ai_assets.evaluation.figures import figure
 from ai_assets.evaluation.floors import (
     PairedLabels,
     PairedSearch,
-    SliceScore,
+    PairedSlices,
     judge_against_live,
     judge_any_time,
     judge_lower_bound,
     judge_search_against_live,
     judge_slices,
+    judge_slices_against_live,
 )
 from ai_assets.evaluation.judged_gates import judge_ratings_against_live, unrated
 from ai_assets.evaluation.scoring import (
@@ -33,10 +35,10 @@ from ai_assets.evaluation.scoring import (
     OF_QUERIES,
     Score,
 )
+from ai_assets.evaluation.slices import SliceScore
 from ai_assets.evaluation.verdict import Baseline, GateVerdict, Interval, Ruling
 from ai_assets.extensions import Options
 
-SliceBy: TypeAlias = Literal["language", "source"]
 LESS_IS_BETTER = (ECE,)
 OF_STATISTICS = ("at", "no_worse_by", "slices", "slice_documents", "confidence", "undecided")
 
@@ -60,8 +62,9 @@ class Gate(BaseModel):
     no_worse_by: float | None = Field(default=None, ge=0, lt=1)
     """In place of `min`: at most so much worse than the live release. Of `accuracy` and of search, on the same golden
     items, and of `judged`, by the same judge."""
-    slices: tuple[SliceBy, ...] = ()
-    """`min` holds in each slice by these. Of `accuracy`."""
+    slices: tuple[str, ...] = ()
+    """`min` or `no_worse_by` holds in each slice by these: language, source, length, label, tenant, or `STAGE.COLUMN`.
+    Of `accuracy`."""
     slice_documents: int = Field(default=20, ge=5)
     """Golden documents that a slice must have."""
     confidence: float = Field(default=0.95, ge=0.6, le=0.999)
@@ -115,7 +118,7 @@ class Gate(BaseModel):
         for key in ("min", "at"):
             if key in given and self.metric in LESS_IS_BETTER and self.use is None:
                 yield key, f"of '{self.metric}' less is better; declare 'max'"
-        for key in ("min", "at", "slices", "slice_documents"):
+        for key in ("min", "at"):
             if self.no_worse_by is not None and key in given and (key != "at" or self.at != "any_time"):
                 yield key, "it has no meaning with 'no_worse_by'; declare a gate of its own"
         if "no_worse_by" in given and self.metric not in ("accuracy", JUDGED, *OF_QUERIES):
@@ -139,7 +142,7 @@ class Gate(BaseModel):
     def judge(self) -> str:
         """Of the built-in kinds, in one word."""
         if self.no_worse_by is not None:
-            return "live at any time" if self.at == "any_time" else "live"
+            return "live by slice" if self.slices else "live at any time" if self.at == "any_time" else "live"
         if self.max is not None:
             return "max"
         return "slices" if self.slices else {"value": "min", "lower": "lower bound", "any_time": "any time"}[self.at]
@@ -177,12 +180,12 @@ class Gate(BaseModel):
     @property
     def in_words(self) -> str:
         at = {"value": "", "lower": " at the lower bound", "any_time": " at any time"}[self.at]
+        at = f" in each {' and '.join(self.slices)}" if self.slices else at
         if self.no_worse_by is not None:
             return f"{self.metric} at most {self.no_worse_by:g} worse than live{at}"
         if self.max is not None:
             return f"{self.metric} ≤ {self.max:g}"
-        where = f" in each {' and '.join(self.slices)}" if self.slices else at
-        return f"{self.metric} ≥ {self.min:g}{where}" if self.use is None else self.name
+        return f"{self.metric} ≥ {self.min:g}{at}" if self.use is None else self.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +202,8 @@ class GateCase:
     """Golden documents of partitions that are not computed yet."""
     absent: int
     """Golden documents that are nowhere in the source."""
+    slice: str | None = None
+    """Which one the score is of."""
 
     def passed(self, sentence: str, *, baseline: Baseline | None = None, margin: float | None = None) -> GateVerdict:
         return self._verdict("passed", sentence, baseline, margin, holds=False)
@@ -215,9 +220,11 @@ class GateCase:
     def with_interval(self, interval: Interval) -> "GateCase":
         return self if self.score is None else replace(self, score=replace(self.score, interval=interval))
 
-    def with_score(self, value: float | None, n: int) -> "GateCase":
+    def with_score(self, value: float | None, n: int, slice_: str | None) -> "GateCase":
         """Of a part of what the metric scores."""
-        return self if self.score is None else replace(self, score=replace(self.score, value=value, n=n, interval=None))
+        if self.score is None:
+            return self
+        return replace(self, score=replace(self.score, value=value, n=n, interval=None), slice=slice_)
 
     @property
     def baseline(self) -> Baseline | None:
@@ -249,6 +256,7 @@ class GateCase:
             holds=holds,
             waivable=self.gate.waivable,
             sentence=sentence,
+            slice=self.slice,
         )
 
 
@@ -279,6 +287,7 @@ class GateInputs:
     """People give golden labels on the desk, so that none yet is no mistake."""
     slices: Sequence[SliceScore] = ()
     paired: PairedLabels | None = None
+    paired_slices: PairedSlices | None = None
     paired_search: PairedSearch | None = None
 
 
@@ -331,7 +340,8 @@ def _maximum(case: GateCase, most: float) -> GateVerdict:
     value, declared = case.score.value, Baseline(kind="declared", value=most)
     holds = value <= most
     said = (
-        f"{case.gate.name} {value:.6g} {'is within' if holds else 'exceeds'} the maximum {most:g} (n = {case.score.n}"
+        f"{case.gate.name} {figure(value, most)} {'is within' if holds else 'exceeds'} the maximum {most:g} "
+        f"(n = {case.score.n}"
     )
     said += f"; {case.pending} more pending" if case.pending else ""
     return (case.passed if holds else case.failed)(f"{said})", baseline=declared, margin=most - value)
@@ -344,10 +354,11 @@ def _statistical(case: GateCase, bench: GateInputs) -> GateVerdict:
     if case.gate.no_worse_by is not None:
         if case.gate.metric in OF_QUERIES:
             return judge_search_against_live(case, bench.paired_search)
+        if case.gate.slices:
+            return judge_slices_against_live(case, bench.paired_slices)
         return judge_against_live(case, bench.paired)
     if case.gate.slices:
-        wanted = [each for each in bench.slices if each.slice.partition(" ")[0] in case.gate.slices]
-        return judge_slices(case, wanted)
+        return judge_slices(case, [each for each in bench.slices if each.by in case.gate.slices])
     if case.gate.at == "any_time":
         return judge_any_time(case)
     items = "rating" if case.score.judge is not None else "row" if case.gate.metric in bench.of_rows else "label"
@@ -384,7 +395,7 @@ def _minimum(case: GateCase, *, of_rows: bool, to_come: bool) -> GateVerdict:
         return case.failed(f"{name} ({required}) has no value (n = {score.n})", baseline=declared)
     least = case.gate.least
     reached = score.value >= least
-    said = f"{name} {score.value:.6g} {'reaches' if reached else 'is below'} the {required} (n = {score.n}"
+    said = f"{name} {figure(score.value, least)} {'reaches' if reached else 'is below'} the {required} (n = {score.n}"
     said += f"; {case.pending} more pending" if case.pending else ""
     said += f"; {case.absent} not in the source" if case.absent else ""
     say = case.passed if reached else case.failed

@@ -61,6 +61,8 @@ class GateVerdict:
     waivable: bool
     """Whether an approver may pass over it, with a reason."""
     sentence: str
+    slice: str | None = None
+    """Which one the value is of, where a gate looks at slices."""
 
     def __post_init__(self) -> None:
         if self.verdict != "undecided" and self.holds is (self.verdict == "passed"):
@@ -82,7 +84,10 @@ class GateVerdict:
         return self.holds and not self.waivable
 
     def as_data(self) -> dict[str, Any]:
-        return {"format": FORMAT, **asdict(self)}
+        found = {"format": FORMAT, **asdict(self)}
+        if self.slice is None:
+            del found["slice"]
+        return found
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "GateVerdict":

@@ -299,6 +299,10 @@ _STATEMENTS: Mapping[str, str] = {
     "notes": "UPDATE document_notes SET text = :erased WHERE collection = :c AND document_id IN :d AND text <> :erased",
     "held documents": "DELETE FROM held_documents WHERE collection = :c AND document_id IN :d ",
     "answers compared in shadows": "DELETE FROM shadow_documents WHERE collection = :c AND document_id IN :d ",
+    "verdicts that stopped candidates": (
+        "UPDATE gate_stops SET sentence = :erased, slice = NULL WHERE collection = :c AND sentence <> :erased AND "
+        "partition IN :p "
+    ),
     "tries": "DELETE FROM document_retries WHERE collection = :c AND document_id IN :d ",
     "reasons in the history": (
         "UPDATE document_history SET reason = NULL WHERE reason IS NOT NULL AND collection = :c AND document_id IN :d "

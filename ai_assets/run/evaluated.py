@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ai_assets.collection.loading import Collection
-from ai_assets.evaluation.floors import SliceScore
 from ai_assets.evaluation.scoring import Confusion, Score
+from ai_assets.evaluation.slices import SliceScore
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Work
 from ai_assets.run.datasets.answered import verdict_of

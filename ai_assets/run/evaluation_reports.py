@@ -53,10 +53,10 @@ class PartitionReport:
             )
             for each in self.verdicts
         ]
-        return [*judged, *(case for gate in self.gates if gate.slices for case in self._of_slices(gate))]
+        return [*judged, *(case for gate in self.gates if gate.judge == "slices" for case in self._of_slices(gate))]
 
     def _of_slices(self, gate: Gate) -> Iterator[ReportCase]:
-        found = [each for each in self.evaluation.slices if each.slice.partition(" ")[0] in gate.slices]
+        found = [each for each in self.evaluation.slices if each.by in gate.slices]
         chances = slice_chances(gate, found)
         for each in found:
             ruling = slice_ruling(gate, each, chances.get(each.slice))

@@ -33,6 +33,7 @@ from ai_assets.run.datasets.ceilings import require_within
 from ai_assets.run.events import BatchAwaited, StageBegan, StageEnded, WindowAwaited
 from ai_assets.run.failures import Failures
 from ai_assets.run.spans import record_span
+from ai_assets.run.stopped_candidates import stops_recorded
 from ai_assets.run.window_waits import WindowWait
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.function_kind import FunctionStage
@@ -67,6 +68,7 @@ class PartitionBuilder:
             self.failures.collecting(partition),
             leased(work, partition) as lease,
             windows_kept(work, partition),
+            stops_recorded(work, partition),
         ):
             self._take_up_waits(partition)
 

@@ -27,6 +27,7 @@ from ai_assets.run.one_partition import Event, PartitionBuilder, announced, free
 from ai_assets.run.process_count import number_of_processes
 from ai_assets.run.several_processes import in_processes
 from ai_assets.run.spending_policy import require_run
+from ai_assets.run.stopped_candidates import stops_recorded
 from ai_assets.storage import partition_facts
 from ai_assets.storage.digest import digest
 from ai_assets.storage.state import now, upsert
@@ -81,7 +82,12 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str], part:
     for partition in partitions if judged else ():
         if partition in errors or failures.waits(partition):
             continue
-        with failures.collecting(partition), leased(work, partition), windows_kept(work, partition):
+        with (
+            failures.collecting(partition),
+            leased(work, partition),
+            windows_kept(work, partition),
+            stops_recorded(work, partition),
+        ):
             scored = partial(evaluation_scores.build, work, partition, corpus)
             yield from announced(work, *spanned(work, partition, "evaluation_scores", scored))
             if "release_candidate" in wanted:

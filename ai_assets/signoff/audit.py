@@ -25,8 +25,7 @@ Action = Literal[
     "restored",
     "hold placed", "hold released", "release pruned", "forgotten",
     "assigned", "unassigned",
-    "canary accepted", "rated",
-    "target rebuilt",
+    "canary accepted", "rated", "stopped", "target rebuilt",
 ]  # fmt: skip
 RECORDED: frozenset[Action] = frozenset(
     (
@@ -39,6 +38,7 @@ RECORDED: frozenset[Action] = frozenset(
         "release pruned",
         "hold reminded",
         "hold escalated",
+        "stopped",
     )
 )
 """What runs and sensors record: the recorder key will do. All the rest takes the decision key."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ai_assets.base.money import dollars
 from ai_assets.base.printable import printable
-from ai_assets.evaluation.floors import SliceScore
 from ai_assets.evaluation.scoring import Score
+from ai_assets.evaluation.slices import SliceScore
 from ai_assets.signoff.release_cards import LEVEL, KeptCard, ReleaseCard
 
 MOST_ROWS = 50
@@ -31,6 +31,7 @@ def sections(card: ReleaseCard) -> list[tuple[str, str]]:
         "Data": _data(card),
         "Prompts and models": _models(card),
         "Compared before": _compared(card),
+        "Stopped before": _stopped(card),
         "Evaluation": _evaluation(card),
         "Gates": _gates(card),
         "Contract": _contract(card),
@@ -134,6 +135,16 @@ def _compared(card: ReleaseCard) -> Iterator[str]:
         rows = ((each.shadow, each.stage, each.by, _moment(each.at), each.promoted or "nothing", each.verdict)
                 for each in card.compared)  # fmt: skip
         yield table(("Shadow", "Stage", "By", "When", "Promoted", "What it found"), rows)
+
+
+def _stopped(card: ReleaseCard) -> Iterator[str]:
+    """Nothing where nothing was."""
+    if card.stopped:
+        rows = ((_moment(each.at), each.partition, each.gate, each.verdict,
+                 "not judged" if each.value is None else f"{each.value:.3f}", f"{each.n:,}", each.candidate[:12])
+                for each in card.stopped)  # fmt: skip
+        columns = ("When", "Partition", "Gate", "Verdict", "Value", "n", "Candidate")
+        yield table(columns, rows, ("Value", "n"))
 
 
 def _evaluation(card: ReleaseCard) -> Iterator[str]:

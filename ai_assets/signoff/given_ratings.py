@@ -1,12 +1,12 @@
 """Ratings that people give on the desk: of one text that a stage made, on the scale of its judge.
 
-The newest of each author counts, and stands before one of theirs in the collection's file. They change no row: they say
-how far the judge is right, so they make the scores of their partition due.
+The newest of each author counts, unless they took it back, and stands before one of theirs in the collection's file.
+They change no row: they say how far the judge is right, so they make the scores of their partition due.
 """
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -36,12 +36,12 @@ class GivenRating:
     number: int
     partition: str
     rating: str
-    """As JSON: a number of the scale, or a word."""
+    """As JSON: a number of the scale, or a word; null where its author took it back."""
     made_at: str
 
     @property
-    def said(self) -> int | str:
-        found: int | str = json.loads(self.rating)
+    def said(self) -> int | str | None:
+        found: int | str | None = json.loads(self.rating)
         return found
 
 
@@ -57,12 +57,14 @@ def in_force(connection: sa.Connection, collection: str) -> list[GivenRating]:
 
 
 def beside(file: Iterable[Rating], given: Iterable[GivenRating], stage: str) -> list[Rating]:
-    """Those of the file and of the desk, each output once by each author."""
+    """Those of the file and of the desk, each output once by each author; none of whoever took theirs back."""
     found = {(item.document, item.output, item.author): item for item in file}
     for each in given:
-        if each.stage == stage:
-            said = Rating(document=each.document_id, output=each.output, rating=each.said, author=each.author)
-            found[each.document_id, each.output, each.author] = said
+        key = (each.document_id, each.output, each.author)
+        if each.stage == stage and each.said is None:
+            found.pop(key, None)
+        elif each.stage == stage and each.said is not None:
+            found[key] = Rating(document=each.document_id, output=each.output, rating=each.said, author=each.author)
     return list(found.values())
 
 
@@ -101,6 +103,23 @@ def rate(
     )  # fmt: skip
     with stores.state.write() as connection:
         return _record(connection, made)
+
+
+def withdraw(
+    stores: "Stores", collection: "Collection", stage: JudgeStage, document: str, output: str, *, by: Person
+) -> GivenRating:
+    """A person's own rating counts no more, also after what was rated has changed. It stays on record."""
+    if not by.may("reviewer", collection.name):
+        raise DecisionRefused(by.name, f"rating outputs takes the role reviewer in {collection.name}")
+    with stores.state.write() as connection:
+        mine = [
+            each
+            for each in in_force(connection, collection.name)
+            if (each.stage, each.document_id, each.output, each.author) == (stage.name, document, output, by.name)
+        ]
+        if not mine or mine[0].said is None:
+            raise RatingRefused(document, f"{by.name} has no rating of this text to take back")
+        return _record(connection, replace(mine[0], rating=json.dumps(None), made_at=now()))
 
 
 def _record(connection: sa.Connection, made: GivenRating) -> GivenRating:

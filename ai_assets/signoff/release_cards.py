@@ -17,11 +17,11 @@ import sqlalchemy as sa
 from ai_assets.base.errors import DatasetDamaged
 from ai_assets.embedding.searched_by import SEARCHED_BY
 from ai_assets.embedding.spec import WITHOUT, in_words
-from ai_assets.evaluation.floors import SliceScore
 from ai_assets.evaluation.scoring import Score, errors_by_score
+from ai_assets.evaluation.slices import SliceScore
 from ai_assets.evaluation.verdict import GateVerdict, Interval, verdicts_of
 from ai_assets.inference.answer_query import AnsweredCall, answers_behind
-from ai_assets.signoff import audit, releases, requests
+from ai_assets.signoff import audit, gate_stops, releases, requests
 from ai_assets.signoff.audit import Record
 from ai_assets.signoff.errors import CardAltered
 from ai_assets.signoff.forgotten import STATUS as FORGOTTEN
@@ -140,6 +140,20 @@ class CardComparison:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CardStop:
+    """A candidate that a gate stopped before the release was made."""
+
+    at: str
+    partition: str
+    gate: str
+    verdict: str
+    candidate: str
+    value: float | None
+    interval: Interval | None
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReleaseCard:
     format: int
     collection: str
@@ -159,6 +173,8 @@ class ReleaseCard:
     compared: tuple[CardComparison, ...] = ()
     """Since the release before, in order."""
     contract: ContractCard | None = None
+    stopped: tuple[CardStop, ...] = ()
+    """Since the release before, in order."""
 
     @property
     def newest(self) -> PartitionCard | None:
@@ -289,6 +305,7 @@ def gathered(
         partitions=parts,
         limits=(*_limits(parts), *_limits_of_contract(release)),
         compared=tuple(_compared(connection, release)),
+        stopped=tuple(_stopped(connection, release)),
         contract=None
         if (promised := release.contract) is None
         else ContractCard(
@@ -302,13 +319,11 @@ def gathered(
 
 
 def _compared(connection: sa.Connection, release: Release) -> Iterable[CardComparison]:
-    query = sa.text("SELECT MAX(created_at) FROM releases WHERE collection = :c AND number < :n")
-    since: str | None = connection.execute(query, {"c": release.collection, "n": release.number}).scalar_one()
     query = sa.text(
         "SELECT name, stage, made_by, ended_at, promoted, results FROM shadows WHERE collection = :c AND "
         "state = 'done' AND ended_at > :since AND ended_at <= :until ORDER BY number"
     )
-    moments = {"since": since or "", "until": release.created_at}
+    moments = {"since": _made_before(connection, release), "until": release.created_at}
     for row in connection.execute(query, {"c": release.collection, **moments}):
         yield CardComparison(
             shadow=row.name,
@@ -318,6 +333,31 @@ def _compared(connection: sa.Connection, release: Release) -> Iterable[CardCompa
             verdict=str(json.loads(row.results)["verdict"]["said"]),
             promoted=row.promoted,
         )
+
+
+def _stopped(connection: sa.Connection, release: Release) -> Iterable[CardStop]:
+    """Without its sentence, which may quote a row."""
+    since = _made_before(connection, release)
+    found = gate_stops.find(connection, release.collection, since=since, until=release.created_at)
+    for each in reversed(found):
+        judged = each.judged
+        yield CardStop(
+            at=each.made_at,
+            partition=each.partition,
+            gate=each.gate,
+            verdict=judged.verdict,
+            candidate=each.digest or each.candidate,
+            value=judged.value,
+            interval=judged.interval,
+            n=judged.n,
+        )
+
+
+def _made_before(connection: sa.Connection, release: Release) -> str:
+    """When the release before it was made; before everything, where there is none."""
+    query = sa.text("SELECT MAX(created_at) FROM releases WHERE collection = :c AND number < :n")
+    since: str | None = connection.execute(query, {"c": release.collection, "n": release.number}).scalar_one()
+    return since or ""
 
 
 def card_before(connection: sa.Connection, release: Release | None) -> ReleaseCard | None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from ai_assets.inference.budget_sums import differences
 from ai_assets.inference.prices import NUSD
-from ai_assets.signoff import audit, keys
+from ai_assets.signoff import audit, gate_stops, keys
 from ai_assets.signoff.audit import GENESIS, RECORD_COLUMNS, Record, release_record
 from ai_assets.signoff.audit_errors import AuditBroken, ExportUnreadable
 from ai_assets.signoff.authority import Authority, one_sided, password_digest
@@ -37,6 +37,7 @@ STEP_OF: Mapping[str, int] = {"reminded": 1, "escalated": 2}
 CORRECTED = ("partition", "document_digest", "label", "was", "reason")
 """What the record of a correction says beside what names it."""
 RATED = ("partition", "rating")
+STOPPED = ("collection", "partition", "record")
 LABELLED = ("partition", "document_digest", "answer", "label", "stratum", "inclusion", "sample", "origin", "note")
 """The same of a golden label."""
 
@@ -88,6 +89,8 @@ class _ChainState:
     """Decisions about held documents, by collection, stage, document, author and number."""
     limits: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Of budgets, where a person has set another than the declared one."""
+    stops: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Candidates that a gate stopped, by digest."""
     canaries: dict[int, dict[str, Any]] = field(default_factory=dict)
     """Changes of models that somebody took as the new baseline, by number."""
 
@@ -113,6 +116,7 @@ def verify_in(
     _hold_held(connection, told)
     _hold_limits(connection, told)
     _hold_canaries(connection, told)
+    _hold_stops(connection, told)
     _hold_spending(connection)
     return verified
 
@@ -240,6 +244,8 @@ def _replay(record: Record, told: _ChainState) -> None:
             named = (subject[name] for name in ("collection", "stage", "document", "output"))
             about = {name: subject[name] for name in RATED}
             told.ratings[(*named, record.actor, subject["number"])] = about
+        case "stopped":
+            told.stops[subject["stop"]] = {name: subject[name] for name in STOPPED}
         case "hold decided":
             named = (subject[name] for name in ("collection", "stage", "document"))
             about = {name: subject[name] for name in HOLD_DECIDED}
@@ -347,6 +353,12 @@ def _hold_canaries(connection: sa.Connection, told: _ChainState) -> None:
     columns = ("accepted_at", "accepted_by", "reason", "endpoint")
     held = {row["change_id"]: {name: row[name] for name in columns} for row in rows}
     _hold(held, told.canaries, lambda number: f"accepted change {number} of a model")
+
+
+def _hold_stops(connection: sa.Connection, told: _ChainState) -> None:
+    rows = connection.execute(sa.select(gate_stops.TABLE)).mappings()
+    held = {row["stop"]: {**row, "record": gate_stops.stop_record(row)} for row in rows}
+    _hold(held, told.stops, lambda key: f"candidate that a gate stopped ({key[:16]})")
 
 
 def _rows_of(

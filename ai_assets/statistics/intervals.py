@@ -69,6 +69,20 @@ def difference_bounds(differences: Sequence[float], level: float) -> ValueBounds
     return ValueBounds(max(-1.0, mean - z * spread), min(1.0, mean + z * spread), number)
 
 
+def chance_of_difference(differences: Sequence[float], least: float) -> float:
+    """How often the mean of so many pairs comes out as low as this, or lower, where the true one is `least`: one minus
+    the level at which the upper of the `difference_bounds` is there, of one side."""
+    if len(differences) < FEWEST or math.fsum(differences) / len(differences) >= least:
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        bounds = difference_bounds(differences, middle)
+        assert bounds is not None
+        low, high = (middle, high) if bounds.high < least else (low, middle)
+    return (1 - low) / 2
+
+
 def clustered_difference_bounds(
     differences: Sequence[float], clusters: Sequence[Hashable], level: float, factor: float = 1.0
 ) -> ValueBounds | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from ai_assets.statistics.exact import draws_needed, probability_of_at_most, upper_bound
+from ai_assets.statistics.fewest import fewest_more
 
 STEPS = 40
 """Of the labels after the first step. Fewer tests stop less often at a streak of errors; more give a finer one."""
@@ -205,13 +206,10 @@ def _missing(accepted: int, wrong: int, *, error: float, confidence: float, n: i
     def enough(number: int) -> bool:
         return probability_of_at_most(math.ceil(rate * number), number, error) <= 1 - confidence
 
-    low, high = accepted, accepted * MOST_FACTOR
-    if rate >= error or not enough(high):
+    if rate >= error:
         return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return max(1, math.ceil((high - accepted) * n / accepted))
+    more = fewest_more(lambda more: enough(accepted + more), accepted * (MOST_FACTOR - 1))
+    return None if more is None else max(1, math.ceil(more * n / accepted))
 
 
 def _shown(threshold: float) -> str:

@@ -14,11 +14,14 @@ from ai_assets.signoff import given_ratings
 from ai_assets.signoff.errors import DecisionRefused, RatingRefused
 from ai_assets.storage.state import storable
 
+WITHDRAW = "withdraw"
+
 
 def page(http: HttpRequest, *, problem: str | None = None, status_code: int = 200) -> Response:
     where, document = http.path_params, storable(http.query_params.get("id")) or ""
     view = ratings_query.rating_view(Desk.of(http), person_of(http), where["collection"], where["judge"], document)
-    done = "Recorded." if http.query_params.get("done") and not problem else None
+    said = {"yes": "Recorded.", "back": "Your rating is taken back. It stays on record and counts no more."}
+    done = said.get(http.query_params.get("done", "")) if not problem else None
     return render(http, "rating.html", {"view": view, "problem": problem, "done": done}, status_code)
 
 
@@ -29,10 +32,13 @@ async def rate(http: HttpRequest) -> Response:
 def _rate(http: HttpRequest, form: Form) -> Response:
     desk, person, name, judge = Desk.of(http), person_of(http), *map(http.path_params.get, ("collection", "judge"))
     collection, stage = ratings_query.judge_seen(desk, person, str(name), str(judge))
+    document, output, rating = form.exact("document"), form.one("output"), form.one("rating")
     try:
-        given_ratings.rate(
-            desk.stores, collection, stage, form.exact("document"), form.one("output"), form.one("rating"), by=person
-        )
+        if form.one("act") == WITHDRAW:
+            given_ratings.withdraw(desk.stores, collection, stage, document, output, by=person)
+        else:
+            given_ratings.rate(desk.stores, collection, stage, document, output, rating, by=person)
     except (DecisionRefused, RatingRefused) as error:
         return page(http, problem=in_words(error), status_code=status_of(error))
-    return RedirectResponse(f"/golden/{name}/ratings/{judge}?done=yes", 303)
+    done = "back" if form.one("act") == WITHDRAW else "yes"
+    return RedirectResponse(f"/golden/{name}/ratings/{judge}?done={done}", 303)

@@ -41,6 +41,4 @@ def require_answers(work: Work, partition: str) -> None:
             waiting = retries.waiting(connection, work.collection, now()).get(partition)
         stages = [str(verdict.stage) for verdict in failed]
         next_at = None if waiting is None or waiting.next_at is None else retries.shown(waiting.next_at)
-        raise AnswersMissing(
-            work.collection.name, partition, [verdict.sentence for verdict in failed], stages[0], next_at
-        )
+        raise AnswersMissing(work.collection.name, partition, failed, stages[0], next_at)

@@ -24,7 +24,7 @@ def ceiling_verdicts(work: Work, partition: str, asset: str | None = None) -> li
 
 def require_within(work: Work, partition: str) -> None:
     """No candidate of what costs too much, or went too badly, where nobody may waive that."""
-    if failed := [verdict.sentence for verdict in ceiling_verdicts(work, partition) if verdict.stops]:
+    if failed := [verdict for verdict in ceiling_verdicts(work, partition) if verdict.stops]:
         raise GateFailed(failed)
 
 

@@ -22,7 +22,7 @@ from ai_assets.collection.reranking import RERANKED
 from ai_assets.documents.source_listing import Listing, path_of
 from ai_assets.embedding.searched_by import SEARCHED_BY, as_recorded_search
 from ai_assets.embedding.spec import FIRST, vector_column
-from ai_assets.evaluation.floors import PairedLabels, PairedSearch, SliceScore
+from ai_assets.evaluation.floors import PairedLabels, PairedSearch, PairedSlices
 from ai_assets.evaluation.gates import GateInputs, judge
 from ai_assets.evaluation.golden import lines_of
 from ai_assets.evaluation.judged import JudgedOutputs, details_of, scores_of
@@ -37,12 +37,13 @@ from ai_assets.evaluation.scoring import (
     confusion_markdown,
     errors_by_score,
 )
+from ai_assets.evaluation.slices import SliceScore, documents_by_slice, scored_slices
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Outcome, Work
 from ai_assets.run.datasets.evaluation_index import comparable, evaluation_index, intact, rankings_of, sync_index
 from ai_assets.run.datasets.fitted_search import fit_where_free, fits_told
 from ai_assets.run.datasets.golden_leaks import leaked_labels, leaked_queries
-from ai_assets.run.datasets.golden_slices import scored_slices, slices_of
+from ai_assets.run.datasets.golden_slices import slices_of
 from ai_assets.run.datasets.live_search import DEPTH, paired_search
 from ai_assets.run.datasets.rankings import Rankings
 from ai_assets.run.reranking import reranked
@@ -439,21 +440,44 @@ class CorpusEvaluation:
         """Of the golden documents that were judged, by what is declared; the worst first."""
         if not self.collection.judges_labels:
             return []
-        within = slices_of(self.work, self.collection.slices, self.truth, self.placed)
-        return scored_slices(within, {name: self.predicted.get(name) == self.truth[name] for name in within})
+        right = {name: self.predicted.get(name) == self.truth[name] for name in self._within}
+        return scored_slices(self._within, right)
+
+    @cached_property
+    def _within(self) -> Mapping[str, Sequence[str]]:
+        """By golden document, the slices that it is in."""
+        return slices_of(self.work, self.collection.slices, self.truth, self.placed)
 
     @cached_property
     def paired(self) -> PairedLabels | None:
         """The golden documents as they are judged now and in the live release; None where nothing is live."""
+        both = self._beside_live
+        return None if both is None else PairedLabels.of(both[0], both[1].values())
+
+    @cached_property
+    def paired_slices(self) -> PairedSlices | None:
+        """The same of each slice."""
+        if self._beside_live is None:
+            return None
+        release, right = self._beside_live
+        slices = documents_by_slice({name: self._within.get(name, ()) for name in right})
+        return PairedSlices(
+            release=release,
+            of={each: PairedLabels.of(release, (right[name] for name in names)) for each, names in slices.items()},
+        )
+
+    @cached_property
+    def _beside_live(self) -> tuple[int, Mapping[str, tuple[bool, bool]]] | None:
+        """The number of the live release, and of each golden document in both whether it is judged rightly, now and
+        there."""
         with self.work.stores.state.read() as connection:
             live = releases.live(connection, self.collection.name)
         if live is None or not self.collection.judges_labels:
             return None
         before = labels_of(self.work, live, self.stage.name, self.truth)
-        both = [(name, label) for name, label in self.truth.items() if name in before]
-        return PairedLabels.of(
-            live.number, ((self.predicted.get(name) == label, before[name] == label) for name, label in both)
-        )  # fmt: skip
+        both = {name: label for name, label in self.truth.items() if name in before}
+        right = {name: (self.predicted.get(name) == label, before[name] == label) for name, label in both.items()}
+        return live.number, right
 
     @property
     def _agreed(self) -> dict[str, list[str]]:
@@ -626,6 +650,7 @@ def gate_verdicts(work: Work, manifest: Manifest) -> list[GateVerdict]:
     bench = replace(
         _inputs_of(work.collection, manifest, work.read(manifest).to_pylist()),
         paired=work.corpus.paired if any(gate.metric not in OF_QUERIES for gate in asks_live) else None,
+        paired_slices=work.corpus.paired_slices if any(gate.slices for gate in asks_live) else None,
         paired_search=work.corpus.paired_search if any(gate.metric in OF_QUERIES for gate in asks_live) else None,
         live=live,
         live_release=release,

@@ -108,18 +108,18 @@ def _refuse_drifted(work: Work, manifest: Manifest) -> None:
     if work.collection.settings.drift is not None:
         verdict = work.drift.found(FrozenCandidate.of(manifest)).verdict
         if verdict.stops:
-            raise GateFailed([verdict.sentence])
+            raise GateFailed([verdict])
 
 
 def _refuse_changed_models(work: Work, manifest: Manifest) -> None:
     if work.collection.canaries and (verdict := work.canary(FrozenCandidate.of(manifest)).verdict).stops:
-        raise GateFailed([verdict.sentence])
+        raise GateFailed([verdict])
 
 
 def _refuse_broken_contract(work: Work, manifest: Manifest) -> None:
     verdict = work.contract(FrozenCandidate.of(manifest))
     if verdict is not None and verdict.stops:
-        raise GateFailed([verdict.sentence])
+        raise GateFailed([verdict])
 
 
 def _embeddings(work: Work, manifests: Mapping[str, Manifest]) -> dict[str, Embedding]:

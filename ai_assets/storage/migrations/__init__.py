@@ -39,6 +39,7 @@ from ai_assets.storage.migrations import (
     m046_canary,
     m047_release_cards,
     m049_judge_ratings,
+    m053_gate_stops,
     m055_target_rebuilds,
 )
 
@@ -77,5 +78,6 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m046_canary", m046_canary.up),
     ("m047_release_cards", m047_release_cards.up),
     ("m049_judge_ratings", m049_judge_ratings.up),
+    ("m053_gate_stops", m053_gate_stops.up),
     ("m055_target_rebuilds", m055_target_rebuilds.up),
 )
