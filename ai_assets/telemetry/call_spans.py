@@ -73,18 +73,19 @@ class _Place:
     series: dict[tuple[Instrument, str, str | None], CountedSeries] = field(default_factory=dict)
 
     def count(self, sums: MetricSums, counted: Sequence[CallMeasure], error: str | None) -> None:
-        found = [(self._series(sums, instrument, kind, error), value) for instrument, value, kind in counted]
+        kept = self.series
+        found = [
+            (kept.get((instrument, kind, error)) or self._series(sums, instrument, kind, error), value)
+            for instrument, value, kind in counted
+        ]
         with sums.lock:
             for series, value in found:
                 series.add(value)
 
     def _series(self, sums: MetricSums, instrument: Instrument, kind: str, error: str | None) -> CountedSeries:
-        key = instrument, kind, error
-        found = self.series.get(key)
-        if found is None:
-            more: Labels = (("gen_ai.token.type", kind),) if kind else ()
-            failed: Labels = (("error.type", error),) if error is not None else ()
-            found = self.series[key] = sums.series(instrument, (*self.labels, *more, *failed))
+        more: Labels = (("gen_ai.token.type", kind),) if kind else ()
+        failed: Labels = (("error.type", error),) if error is not None else ()
+        found = self.series[instrument, kind, error] = sums.series(instrument, (*self.labels, *more, *failed))
         return found
 
 
