@@ -116,6 +116,19 @@ def usage_attributes(usage: Usage | None, cost_nusd: int, *, latest: bool) -> di
     return found
 
 
+EVALUATION = "gen_ai.evaluation.result"
+"""An event of the latest set."""
+
+
+def evaluation_attributes(metric: str, stage: str, scope: str, value: float) -> dict[str, Value]:
+    found: dict[str, Value] = {
+        "gen_ai.evaluation.name": metric,
+        "gen_ai.evaluation.score.value": value,
+        "ai_assets.evaluation.scope": scope,
+    }
+    return {**found, "ai_assets.stage": stage} if stage else found
+
+
 CALL_DURATION = Instrument(
     name="gen_ai.client.operation.duration", unit="s", description="Duration of an attempt", buckets=DURATION_BUCKETS
 )

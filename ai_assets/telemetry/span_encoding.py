@@ -15,9 +15,9 @@ _KINDS = {"internal": b"\x30\x01", "client": b"\x30\x03"}
 _FAILED = 2
 
 
-def request(resource: bytes, scope: bytes, spans: Iterable[EndedSpan]) -> bytes:
-    """An ExportTraceServiceRequest: of one resource and one scope, both encoded already."""
-    scope_spans = b"".join([_field(1, scope), *(_field(2, encoded(span)) for span in spans)])
+def request(resource: bytes, scope: bytes, spans: Iterable[bytes]) -> bytes:
+    """An ExportTraceServiceRequest: of one resource and one scope, all encoded already."""
+    scope_spans = b"".join([_field(1, scope), *[_field(2, span) for span in spans]])
     return _field(1, _field(1, resource) + _field(2, scope_spans))
 
 
