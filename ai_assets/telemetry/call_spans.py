@@ -192,7 +192,8 @@ class CallSpans(CallListener):
 
     def _call_span(self, calls: Sequence[CallState], results: Mapping[CallState, Result], note: _Call) -> None:
         first, asker = calls[0], note.asker
-        failed, reused, saved_usd = None, bool(results), 0.0
+        failed: Unanswered | None = None
+        reused, saved_usd = bool(results), 0.0
         for result in results.values():
             if isinstance(result, Unanswered):
                 failed = failed or result
@@ -306,7 +307,8 @@ _LABELS = ("ai_assets.collection", "ai_assets.stage", "ai_assets.tenant")
 def _end_of_attempt(
     place: _Place, outcome: Reply | Fault, request: Request, number: int, texts: int
 ) -> SharedAttributes:
-    model, finish_reason, error = "", "", None
+    model = finish_reason = ""
+    error: str | None = None
     if isinstance(outcome, Fault):
         error = outcome.error
     else:
