@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pkgutil
+import re
 import threading
 import uuid
 from pathlib import Path
@@ -20,11 +21,15 @@ from dagster_openlineage.emitter import OpenLineageEmitter
 from dagster_openlineage.storage import OpenLineageEventLogStorage
 from openlineage.client import OpenLineageClient
 from openlineage.client.transport.file import FileConfig, FileTransport
+from published import published_twice
+from signing import decide, known
 
 from ai_assets.lineage import client as lineage_client
 from ai_assets.lineage import events as our_events
+from ai_assets.run import going_live
+from ai_assets.signoff import releases
 
-DAY = "2026-10-05"
+DAY, OTHER = "2026-10-05", "2026-10-06"
 QUALITY = {"documents": [{"expect": "expect_table_row_count_to_be_between", "min_value": 1}]}
 Event = dict[str, Any]
 
@@ -68,6 +73,7 @@ def facet_classes() -> dict[str, type]:
 OURS = {
     "ai_assets_spend": our_events.SpendRunFacet,
     "ai_assets_release": our_events.ReleaseRunFacet,
+    "ai_assets_rollback": our_events.RollbackRunFacet,
     "ai_assets_codeVersion": our_events.CodeVersionJobFacet,
 }
 
@@ -246,26 +252,64 @@ def test_nothing_is_told_where_nothing_is_configured_or_it_is_switched_off(
     assert not written.exists()
 
 
-def test_a_publication_is_an_event(project: Project, written: Path) -> None:
-    from published import published_twice
-
-    project.documents(per_day=3, days=2)
+def test_what_goes_live_is_told_once_and_so_is_a_rollback(project: Project, written: Path) -> None:
+    project.documents(per_day=1, days=2)
     collection = project.declare(stages=[dict(STAGE)])
     project.refresh(collection)
-    published_twice(project)
-    from ai_assets.lineage.opening import tell_release
-    from ai_assets.signoff import releases
+    written.unlink(missing_ok=True)
+    stores = project.stores()
+    eve = known(stores.state, "eve")
+    for text in (None, "An invoice about a heron: the total due is 9.00, payment terms 30 days."):
+        if text is not None:
+            project.edit(collection, f"{DAY}/0.txt", text)
+        decide(stores.state, collection)
+        going_live.publish(collection, stores, by="ann", description="Live.")
+    for _ in range(2):  # the second changes nothing
+        going_live.roll_back(collection, stores, 1, by=eve, reason="a test")
+    first, second, back = events = [e for e in events_in(written) if e["job"]["name"] == "notes.published"]
+    for event in events:
+        check_valid(event)
+        assert event["eventType"] == "COMPLETE"
+    facets = [event["run"]["facets"] for event in events]
+    assert [each["ai_assets_release"]["number"] for each in facets] == [1, 2, 1]
+    assert [each["ai_assets_release"]["partitions"] for each in facets] == [[DAY, OTHER], [DAY], [DAY, OTHER]]
+    assert all(each["ai_assets_release"]["approvedBy"] for each in facets)
+    assert back["run"]["facets"]["ai_assets_rollback"].items() >= {"fromNumber": 2, "by": "eve"}.items()
+    assert "a test" not in written.read_text()
+    assert version_in(back) == version_in(first) != version_in(second)
+    assert len({event["run"]["runId"] for event in events}) == 3
 
-    with project.stores() as stores:
-        with stores.state.read() as connection:
-            release = releases.require_live(connection, "notes")
-        tell_release(collection, release, sorted(release.parts), project.home, {"published": "Live."}, print)
-    event = events_in(written)[-1]
-    check_valid(event)
-    assert event["job"]["name"] == "notes.published"
-    found = event["run"]["facets"]["ai_assets_release"]
-    assert (found["number"], found["digest"]) == (release.number, release.digest)
-    assert found["approvedBy"]
+
+def version_in(event: Event) -> str:
+    (output,) = event["outputs"]
+    return str(output["facets"]["version"]["datasetVersion"])
+
+
+def test_a_consumer_in_trouble_changes_no_publication_and_no_rollback(
+    project: Project, written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.documents(per_day=1, days=1)
+    project.refresh(project.declare())
+    collection = published_twice(project)
+    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__LOG_FILE_PATH", str(project.root / "not" / "there.jsonl"))
+    stores, said = project.stores(), list[str]()
+    eve = known(stores.state, "eve")
+    assert going_live.roll_back(collection, stores, 1, by=eve, reason="a test", say=said.append).number == 1
+    with stores.state.read() as connection:
+        assert releases.require_live(connection, "notes").number == 1
+    assert sum("OpenLineage" in line or "lineage" in line for line in said) == 1, said
+
+
+def test_nothing_goes_live_by_another_way() -> None:
+    """Whoever calls these two himself tells nobody."""
+    package = Path(going_live.__file__).parents[1]
+    found = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if re.search(r"signoff\.publication import [^\n]*\bpublish\b|live_index\.roll_back\(", path.read_text())
+    }
+    assert found == {"run/going_live.py"}
+    assert "publication.publish(" in Path(going_live.__file__).read_text()
 
 
 # The package dagster-openlineage: why we do not use it, so that its next version is looked at again

@@ -28,6 +28,7 @@ from ai_assets.run.provenance import Provenance, Sight, provenance_of
 from ai_assets.run.provenance_records import ProvenanceStep
 from ai_assets.run.touched import TouchedBy, touched
 from ai_assets.signoff import attestation, proving
+from ai_assets.signoff.audit_errors import StatementRefused
 from ai_assets.signoff.errors import DocumentUnknown, ReleaseUnknown
 from ai_assets.signoff.publication import publish
 from ai_assets.storage.state import StateStore
@@ -184,6 +185,20 @@ def test_a_bare_python_verifies_the_statement_by_keys_that_it_is_given(told: Tol
     told_of = attestation.statement_in(statement(told))
     assert told_of["subject"][0]["digest"]["sha256"] == told.of(SAME).row
     assert "fire" not in json.dumps(told_of["predicate"]["provenance"]["steps"][4])  # no prompt goes along
+
+
+def test_the_home_verifies_a_statement_by_its_chain_and_says_what_does_not_hold(told: Told, tmp_path: Path) -> None:
+    path = tmp_path / "row.json"
+    attestation.write(statement(told), path)
+    found = attestation.verify(told.stores, path)
+    assert (found.collection, found.release, found.document) == ("notes", 2, SAME)
+    assert found.row == told.of(SAME).row
+    envelope = statement(told)
+    said = attestation.statement_in(envelope)
+    said["predicate"]["provenance"]["cost_usd"] = 0
+    path.write_text(json.dumps({**envelope, "payload": encoded(json.dumps(said).encode())}))
+    with pytest.raises(StatementRefused, match="does not hold: the statement is not signed by the keys of its proof"):
+        attestation.verify(told.stores, path)
 
 
 @pytest.mark.slow

@@ -105,7 +105,7 @@ def test_of_releases_the_live_one_and_the_newest_for_a_rollback_stay(project: Pr
     verification.verify(stores.state)
     assert not swept(project, collection).number  # nothing is left to remove
     who = known(stores.state, "ann")
-    assert releases.rollback(stores.state, "notes", 4, by=who, reason="a test").number == 4
+    assert releases.rollback(stores.state, "notes", 4, by=who, reason="a test").release.number == 4
     assert search(collection, stores, "pump", 5)[1][0].text.startswith("Draft 3")
     with pytest.raises(ReleasePruned, match="Release 2 of notes cannot be rolled back to"):
         releases.rollback(stores.state, "notes", 2, by=who, reason="a test")

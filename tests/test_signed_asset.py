@@ -346,6 +346,22 @@ def test_run_sinks_hear_of_it_too(stranger: Stranger, opened: dg.DagsterInstance
     assert (ended["event"], ended["error"]) == ("RunEnded", None)
 
 
+def test_lineage_names_the_asset_that_was_signed(
+    stranger: Stranger, opened: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from test_lineage import appended_to, check_valid, completed, events_in
+
+    file = appended_to(tmp_path / "events.jsonl", monkeypatch)
+    stranger.ask(opened)
+    stranger.approve()
+    stranger.published(opened)
+    events = events_in(file)
+    for event in events:
+        check_valid(event)
+    assert [each["name"] for each in completed(events, "answers.release_candidate")["inputs"]] == ["answers"]
+    assert completed(events, "answers.published")["run"]["facets"]["ai_assets_release"]["number"] == 1
+
+
 def test_a_rollback_is_followed(stranger: Stranger, opened: dg.DagsterInstance) -> None:
     for refund in (1.0, 2.0):
         stranger.rows = [{"ticket": 1, "reply": "x", "refund": refund}]

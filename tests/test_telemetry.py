@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from collector import Collector, Span, collecting, spans_in
-from conftest import DAYS, Project, eventually
+from conftest import DAYS, STAGE, Project, eventually
 from engines import check_books, declare, one, question, questions, rows
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +36,7 @@ from ai_assets.telemetry.span_records import EndedSpan
 from ai_assets.telemetry.trace_context import TraceContext, parsed, trace_of_run
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
-DAY = "2026-10-05"
+DAY, NEXT = "2026-10-05", "2026-10-06"
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SECRET = "sk-a-secret-that-nobody-may-read"
 CALLER = Caller(collection="notes", asset="kind", partition=DAY, run_id="run")
@@ -248,6 +248,33 @@ def test_the_latest_names_are_asked_for(
     assert not [name for name in collector.named("call")[0].attributes if "cost" in name], "counted once"
 
 
+def test_scores_of_a_candidate_are_evaluations_where_the_latest_names_are_asked_for(
+    project: Project, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.documents(1, days=2)
+    file = project.root / "collections" / "notes" / "golden.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    golden = [{"document": name, "label": "incident"} for name in (f"{DAY}/0.txt", f"{NEXT}/1.txt")]
+    file.write_text("\n".join(map(json.dumps, golden)))
+    collection = project.declare(stages=[STAGE], golden={"labels": "golden.jsonl"})
+    found = {}
+    with project.instance() as instance:
+        for day, names in ((DAY, ""), (NEXT, LATEST)):
+            monkeypatch.setenv(OPT_IN, names)
+            assert project.execute(instance, collection, "notes", **{"dagster/partition": day}).success
+            (partition,) = [each for each in collector.named("partition") if each["ai_assets.partition"] == day]
+            found[day] = [told for name, told in partition.events if name == "gen_ai.evaluation.result"]
+    assert found[DAY] == []
+    (accuracy,) = [
+        told
+        for told in found[NEXT]
+        if (told["gen_ai.evaluation.name"], told["ai_assets.evaluation.scope"]) == ("accuracy", "partition")
+    ]
+    assert 0 <= accuracy["gen_ai.evaluation.score.value"] <= 1
+    assert accuracy["ai_assets.stage"] == STAGE["name"]
+    assert f"{NEXT}/1.txt" not in str(found)
+
+
 def test_what_was_said_goes_along_only_where_it_is_asked_for_and_never_with_a_secret(
     project: Project, quick: Provider, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -324,7 +351,7 @@ def test_our_bytes_are_the_bytes_of_the_sdk(attributes: dict[str, Any], name: st
         name, context=context[0], parent=context[1], resource=Resource({}), attributes=attributes, kind=SpanKind.CLIENT,
         start_time=10**18, end_time=10**18 + 9,
     )  # fmt: skip
-    (found,) = spans_in(span_encoding.request(b"", b"", [ours]))
+    (found,) = spans_in(span_encoding.request(b"", b"", [span_encoding.encoded(ours)]))
     (expected,) = spans_in(encode_spans([theirs]).SerializeToString())
     assert found == expected
 

@@ -26,7 +26,7 @@ class BackgroundSender(Generic[T]):
         """`send` says what is wrong where it could not, and may take its time; `report` hears of the first time."""
         self._send, self._report = send, report
         self._waiting: deque[T] = deque()
-        self._most, self._batch, self._delay_s = most_waiting, max(1, batch), delay_s
+        self._most, self._batch, self._delay_s = most_waiting, max(1, min(batch, most_waiting)), delay_s
         self._wake = threading.Event()
         self._closed = False
         self._under_way = 0
@@ -65,13 +65,14 @@ class BackgroundSender(Generic[T]):
 
     def _run(self) -> None:
         while not self._closed:
-            self._wake.wait(self._delay_s)
+            is_woken = self._wake.wait(self._delay_s)
             self._wake.clear()
-            self._drain()
-        self._drain()
+            self._drain(self._batch if is_woken and not self._closed else 1)
+        self._drain(1)
 
-    def _drain(self) -> None:
-        while self._waiting:
+    def _drain(self, at_least: int) -> None:
+        """In batches of so many: what is sent for itself costs as much as a whole batch."""
+        while len(self._waiting) >= at_least:
             part = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
             self._under_way = len(part)
             problem = self._sent(part)

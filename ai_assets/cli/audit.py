@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from ai_assets.base.errors import FileUnwritable
 from ai_assets.cli.checkpoints import accept_restored, checkpoint, prove
 from ai_assets.cli.output import AsJson, console, errors, led, print_json, stores_to_read, table
-from ai_assets.signoff import audit, checkpoints, keys, verification
+from ai_assets.signoff import attestation, audit, checkpoints, keys, verification
 from ai_assets.signoff.against import WitnessComparison, compare
 
 app = typer.Typer(help="The trail of requests, decisions and releases.", no_args_is_help=True)
@@ -29,12 +29,19 @@ def verify(
         str | None,
         typer.Option(metavar="PLACE", help="Checkpoints held elsewhere: FILE, folder, s3://, Git."),
     ] = None,
+    statement: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="An in-toto statement of `explain --in-toto`, by the chain and keys here."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Walk the chain, check every signature, and hold the tables against it; names the first bad record.
 
     The tables are requests, releases, people, passwords, groups, roles, corrections, limits and the sums of budgets.
     """
+    if statement is not None:
+        _verify_statement(statement, alone=file is None and trust is None and against is None, as_json=as_json)
+        return
     compared, kept = None, None
     if file is None:
         places = stores_to_read()
@@ -56,6 +63,20 @@ def verify(
         _show_compared(compared)
     if file is not None and trust is None and found.signed:
         console.print("Signed by keys that the file itself names; to check whose they are: --trust trust.json")
+
+
+def _verify_statement(path: Path, *, alone: bool, as_json: bool) -> None:
+    if not alone:
+        raise typer.BadParameter("it is verified by the home: give it without --file, --trust and --against")
+    found = attestation.verify(stores_to_read(), path)
+    if as_json:
+        print_json(asdict(found))
+        return
+    console.print(
+        f"The statement holds: row {found.row[:12]} of {found.document} in release {found.release} of "
+        f"{found.collection}, in {found.steps} steps."
+    )
+    console.print(f"Its keys count here, and the chain begins with the {found.records} records it stands for.")
 
 
 def _show_compared(found: WitnessComparison) -> None:

@@ -21,7 +21,7 @@ from ai_assets.cli.output import (
 )
 from ai_assets.cli.signing import signer
 from ai_assets.collection.loading import Collection
-from ai_assets.run import released
+from ai_assets.run import going_live, released
 from ai_assets.run.released import ReleasedFilter
 from ai_assets.signoff import live_index, releases, requests, timestamps
 from ai_assets.signoff.errors import NothingApproved
@@ -239,7 +239,7 @@ def rollback(
     chosen, places = collection(name, signed=True), stores()
     person = signer(by)
     require_access(chosen, person, "roll back")
-    target = live_index.roll_back(places, name, to, by=person, reason=reason, say=errors.print)
+    target = going_live.roll_back(chosen, places, to, by=person, reason=reason, say=errors.print)
     serving.serve(chosen, places, errors.print)
     if as_json:
         print_json(asdict(target))

@@ -74,7 +74,8 @@ from ai_assets.desk.views import (
     RequestView,
     UnansweredPage,
 )
-from ai_assets.signoff import asking_again, claims, corrections, decisions, live_index, notes
+from ai_assets.run import going_live
+from ai_assets.signoff import asking_again, claims, corrections, decisions, notes
 from ai_assets.signoff.audit import Action
 from ai_assets.signoff.decisions import Choice
 from ai_assets.signoff.people import Person
@@ -395,5 +396,5 @@ def rollback(desk: TheDesk, person: Someone, collection: TheCollection, wanted: 
     found = collection_seen(desk, person, collection)
     require_access(found, person, "roll back")
     name = found.name
-    target = live_index.roll_back(desk.stores, name, wanted.number, by=person, reason=wanted.reason)
+    target = going_live.roll_back(found, desk.stores, wanted.number, by=person, reason=wanted.reason)
     return next(row for row in reading.release_rows(desk, person, name) if row.number == target.number)

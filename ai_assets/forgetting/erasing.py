@@ -18,13 +18,13 @@ from ai_assets.base.errors import UserError
 from ai_assets.base.folders import files_below
 from ai_assets.collection.loading import Collection
 from ai_assets.forgetting.places import SNAPSHOTS, Places, differences, find, frozen
+from ai_assets.run.going_live import publish
 from ai_assets.run.rerank_scores import forget_scores
 from ai_assets.signoff import audit, forgotten, live_index, releases
 from ai_assets.signoff.candidate import content_of_files
 from ai_assets.signoff.drifting import forget_profiles
 from ai_assets.signoff.forgotten import STATUS, Register
 from ai_assets.signoff.people import Person
-from ai_assets.signoff.publication import publish
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.storage.digest import Json, canonical_json, digest
 from ai_assets.storage.lake import parquet_rows, read_batches, read_rows, writing_rows

@@ -1,6 +1,7 @@
 """Events on their way: by OpenLineage's own client and transports, in a thread of ours."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -14,6 +15,8 @@ from ai_assets.base.masking import masked
 from ai_assets.lineage.configured import file_of
 
 MOST_WAITING = 5000
+_one_at_a_time = threading.Lock()
+"""Requests of the desk are threads of one process, and of one environment."""
 CLOSE_S = 3.0
 """So long a run waits at its end for events that were not sent yet."""
 
@@ -64,9 +67,10 @@ def _client_of(home: Home) -> OpenLineageClient:
 @contextmanager
 def _variables_kept() -> Iterator[None]:
     """The client writes variables of its own, which would configure whatever this process starts or runs next."""
-    before = variables_beginning("OPENLINEAGE")
-    try:
-        yield
-    finally:
-        for name in variables_beginning("OPENLINEAGE") - before:
-            del os.environ[name]
+    with _one_at_a_time:
+        before = variables_beginning("OPENLINEAGE")
+        try:
+            yield
+        finally:
+            for name in variables_beginning("OPENLINEAGE") - before:
+                del os.environ[name]

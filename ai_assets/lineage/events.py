@@ -58,6 +58,14 @@ class ReleaseRunFacet(RunFacet):
 
 
 @attr.define
+class RollbackRunFacet(RunFacet):
+    """`ai_assets_rollback`: which release was live before, and who decided it."""
+
+    fromNumber: int  # noqa: N815
+    by: str
+
+
+@attr.define
 class CodeVersionJobFacet(JobFacet):
     """`ai_assets_codeVersion`: the digest of all that decides how rows are computed."""
 
@@ -69,6 +77,8 @@ class DatasetRef:
     """An asset as input or output."""
 
     asset: str
+    is_of_others: bool = False
+    """Not of the collection: `asset` is its whole key."""
     version: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Name and type."""
@@ -162,12 +172,21 @@ class Maker:
         )  # fmt: skip
 
     def release_event(
-        self, at: str, *, output: DatasetRef, inputs: Sequence[DatasetRef], release: ReleaseRunFacet
+        self,
+        at: str,
+        run_id: str,
+        *,
+        output: DatasetRef,
+        inputs: Sequence[DatasetRef],
+        release: ReleaseRunFacet,
+        rollback: RollbackRunFacet | None = None,
     ) -> RunEvent:
-        run = Run(part_of("release", self.collection, release.digest, str(release.number)),
-                  {"processing_engine": self._engine(), "ai_assets_release": release})  # fmt: skip
+        """The release is live from then on."""
+        facets: dict[str, Any] = {"processing_engine": self._engine(), "ai_assets_release": release}
+        if rollback is not None:
+            facets["ai_assets_rollback"] = rollback
         return RunEvent(
-            eventTime=_time(at), producer=PRODUCER, eventType=RunState.COMPLETE, run=run,
+            eventTime=_time(at), producer=PRODUCER, eventType=RunState.COMPLETE, run=Run(run_id, facets),
             job=self._job("publication", output.asset, ""), inputs=[self._input(each) for each in inputs],
             outputs=[self._output(output)],
         )  # fmt: skip
@@ -184,7 +203,8 @@ class Maker:
         return Job(self.namespace, self.dataset_name(asset), facets)
 
     def _input(self, of: DatasetRef) -> InputDataset:
-        return InputDataset(namespace=self.namespace, name=self.dataset_name(of.asset), facets=self._facets(of))
+        name = of.asset if of.is_of_others else self.dataset_name(of.asset)
+        return InputDataset(namespace=self.namespace, name=name, facets=self._facets(of))
 
     def _output(self, of: DatasetRef) -> OutputDataset:
         facets = self._facets(of)

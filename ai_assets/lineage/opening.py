@@ -11,7 +11,10 @@ from ai_assets.lineage.configured import is_configured
 from ai_assets.storage.lake import Lake
 
 if TYPE_CHECKING:
+    from openlineage.client.event_v2 import RunEvent as LineageEvent
+
     from ai_assets.run.sinks import Sink
+    from ai_assets.signoff.audit import Record
     from ai_assets.signoff.releases import Release
 
 
@@ -38,21 +41,44 @@ def tell_release(
     release: "Release",
     partitions: Sequence[str],
     home: Home,
-    descriptions: Mapping[str, str],
+    description: str,
     report: Callable[[str], None],
 ) -> None:
-    """After a publication."""
-    if not partitions or not is_configured(home):
+    """After a publication; `description` is of the asset `published`."""
+
+    def event() -> "LineageEvent":
+        from ai_assets.lineage.sink import release_event
+
+        return release_event(collection, release, list(partitions), description)
+
+    if partitions:
+        _tell(home, event, f"of release {release.number}", report)
+
+
+def tell_rollback(
+    collection: Collection, release: "Release", record: "Record", home: Home, report: Callable[[str], None]
+) -> None:
+    """After it: `release` is live again, as the record of the audit chain says."""
+
+    def event() -> "LineageEvent":
+        from ai_assets.lineage.sink import rollback_event
+
+        return rollback_event(collection, release, record)
+
+    _tell(home, event, f"of the rollback to release {release.number}", report)
+
+
+def _tell(home: Home, event: "Callable[[], LineageEvent]", of: str, report: Callable[[str], None]) -> None:
+    if not is_configured(home):
         return
     try:
         need("openlineage", "Lineage")
         from ai_assets.lineage.client import EventSender
-        from ai_assets.lineage.sink import release_event
 
         sender = EventSender(home, report)
-        sender.put(release_event(collection, release, list(partitions), descriptions))
+        sender.put(event())
         sender.close()
     except UserError as error:
         report(str(error))
-    except Exception as error:  # noqa: BLE001  # the client is somebody else's, and it is published
-        report(f"No lineage is sent of release {release.number}: {type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001  # the client is somebody else's, and it is live
+        report(f"No lineage is sent {of}: {type(error).__name__}: {error}")

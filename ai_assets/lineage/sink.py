@@ -13,13 +13,21 @@ from ai_assets.base.masking import masked
 from ai_assets.collection.loading import Collection
 from ai_assets.lineage.client import EventSender
 from ai_assets.lineage.columns import origins
-from ai_assets.lineage.events import DatasetRef, Maker, ReleaseRunFacet, SpendRunFacet
+from ai_assets.lineage.events import (
+    DatasetRef,
+    Maker,
+    ReleaseRunFacet,
+    RollbackRunFacet,
+    SpendRunFacet,
+    part_of,
+)
 from ai_assets.run.events import CheckMade, DatasetMade, RunBegan, RunEnded, RunEvent, StageBegan, StageEnded
 from ai_assets.run.sinks import Sink
 from ai_assets.storage.lake import Lake, Manifest, parquet_schema
 from ai_assets.storage.state import now
 
 if TYPE_CHECKING:
+    from ai_assets.signoff.audit import Record
     from ai_assets.signoff.releases import Release
 
 NAMESPACE = "ai-assets"
@@ -81,7 +89,7 @@ class LineageSink(Sink):
         if event.error is None:
             self._ended[event.partition, event.asset] = event
             return
-        inputs = [self._input(asset, "") for asset in self._collection.inputs_of(event.asset)]
+        inputs = self._inputs(event.asset, {})
         self._put(
             self._maker.asset_event(
                 RunState.FAIL, event.at, run_id=event.run_id, partition=event.partition,
@@ -98,8 +106,7 @@ class LineageSink(Sink):
         self._versions[place] = manifest.version
         if outcome.unchanged:
             return
-        made_from = self._collection.inputs_of(manifest.asset)
-        inputs = [self._input(asset, manifest.inputs.get(asset, "")) for asset in made_from]
+        inputs = self._inputs(manifest.asset, manifest.inputs)
         spend = SpendRunFacet(
             costUsd=outcome.cost_usd,
             calls=span.calls if span is not None else 0,
@@ -126,6 +133,11 @@ class LineageSink(Sink):
                 blocking=check.blocking, said=_said("; ".join(check.failures)) or "",
             )
         )  # fmt: skip
+
+    def _inputs(self, asset: str, versions: Mapping[str, str]) -> list[DatasetRef]:
+        if (signed := self._collection.signed_asset) is not None:
+            return [DatasetRef(asset=signed, is_of_others=True, version=versions.get("rows", ""))]
+        return [self._input(name, versions.get(name, "")) for name in self._collection.inputs_of(asset)]
 
     def _input(self, asset: str, of_version: str) -> DatasetRef:
         return DatasetRef(
@@ -158,19 +170,36 @@ def location_of(collection: Collection) -> tuple[str, str]:
     return f"{scheme}://{place}", name or "/"
 
 
-def release_event(
-    collection: Collection, release: "Release", partitions: list[str], descriptions: Mapping[str, str]
-) -> LineageEvent:
+def release_event(collection: Collection, release: "Release", partitions: list[str], description: str) -> LineageEvent:
     """Of a publication."""
-    signers = sorted({name for partition in partitions for name in release.parts[partition].approved_by})
-    return maker_of(collection, descriptions).release_event(
-        now(),
-        output=DatasetRef(asset="published", version=release.digest, rows=release.documents),
+    return maker_of(collection, {"published": description} if description else {}).release_event(
+        release.created_at,
+        part_of("release", collection.name, release.digest, str(release.number)),
+        output=_published(release),
         inputs=[DatasetRef(asset="release_candidate")],
-        release=ReleaseRunFacet(
-            number=release.number, digest=release.digest, approvedBy=signers, partitions=partitions
-        ),
+        release=_of_release(release, partitions),
     )
+
+
+def rollback_event(collection: Collection, release: "Release", record: "Record") -> LineageEvent:
+    """Another release is live: it was made before, so it has no inputs."""
+    return maker_of(collection, {}).release_event(
+        str(record.subject["at"]),
+        part_of("rollback", collection.name, release.digest, str(record.seq)),
+        output=_published(release),
+        inputs=[],
+        release=_of_release(release, sorted(release.parts)),
+        rollback=RollbackRunFacet(fromNumber=int(str(record.subject["from"])), by=record.actor),
+    )
+
+
+def _published(release: "Release") -> DatasetRef:
+    return DatasetRef(asset="published", version=release.digest, rows=release.documents)
+
+
+def _of_release(release: "Release", partitions: list[str]) -> ReleaseRunFacet:
+    signers = sorted({name for partition in partitions for name in release.parts[partition].approved_by})
+    return ReleaseRunFacet(number=release.number, digest=release.digest, approvedBy=signers, partitions=partitions)
 
 
 def _said(error: str | None) -> str | None:

@@ -58,10 +58,10 @@ def published(collection: Collection) -> dg.AssetsDefinition:
 
 def _published(collection: Collection, stores: "Stores", say: Callable[[str], None]) -> "tuple[Release, Sequence[str]]":
     """The release that is live then, and its partitions that changed: none where only a target had to be served."""
-    from ai_assets.lineage.opening import tell_release
+    from ai_assets.run.going_live import publish
     from ai_assets.run.judged_index import IndexJudge
     from ai_assets.signoff import releases
-    from ai_assets.signoff.publication import anything_to_publish, publish
+    from ai_assets.signoff.publication import anything_to_publish
     from ai_assets.targets.serving import due
 
     if not anything_to_publish(collection, stores):
@@ -69,9 +69,8 @@ def _published(collection: Collection, stores: "Stores", say: Callable[[str], No
             if due(connection, collection, at_once=True):
                 return releases.require_live(connection, collection.name), ()
     judge = IndexJudge(collection=collection, stores=stores, say=say)
-    done = publish(collection, stores, by="ai-assets", say=say, judge=judge)
-    described = {"published": str(asset_spec(collection, "published").description or "")}
-    tell_release(collection, done.release, done.partitions, stores.home, described, say)
+    described = str(asset_spec(collection, "published").description or "")
+    done = publish(collection, stores, by="ai-assets", say=say, judge=judge, description=described)
     return done.release, done.partitions
 
 

@@ -5,7 +5,7 @@ A run takes many partitions and gives each its own events, so a backfill of 30 d
 
 import time
 from collections.abc import Collection as Collection_
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -228,14 +228,20 @@ def traced(
 
 
 @contextmanager
-def lineage(context: dg.AssetExecutionContext, stores: "Stores", collection: Collection) -> "Iterator[Sequence[Sink]]":
+def lineage(
+    context: dg.AssetExecutionContext,
+    stores: "Stores",
+    collection: Collection,
+    descriptions: Mapping[str, str] | None = None,
+) -> "Iterator[Sequence[Sink]]":
     """Of what the run makes, where OpenLineage is configured: nothing is imported where it is not."""
     if not lineage_configured(stores.home):
         yield ()
         return
     from ai_assets.lineage.opening import of_run
 
-    descriptions = {asset: str(asset_spec(collection, asset).description or "") for asset in collection.asset_names}
+    if descriptions is None:
+        descriptions = {asset: str(asset_spec(collection, asset).description or "") for asset in collection.asset_names}
     sink = of_run(collection, stores.lake, stores.home, descriptions, lambda line: context.log.warning(printable(line)))
     try:
         yield () if sink is None else (sink,)

@@ -12,7 +12,7 @@ from ai_assets.base.home import Home
 from ai_assets.base.printable import printable
 from ai_assets.base.tenants import DEFAULT, is_served, load_tenants
 from ai_assets.orchestration.events import as_table, link_to, version_tags
-from ai_assets.orchestration.segment import failure, heard, launch_of
+from ai_assets.orchestration.segment import failure, heard, launch_of, lineage
 from ai_assets.signed_asset.declaration import ALL, CANDIDATE, PUBLISHED, SIGN_OFF, SignedAsset, path_of, rules
 from ai_assets.signed_asset.errors import SignedAssetWrong
 from ai_assets.signoff.frozen_candidate import FrozenCandidate
@@ -141,7 +141,8 @@ def _candidate(
                 run = _run_of(context, asset)
                 launch = launch_of(context, stores, run, declared.name, [partition])
                 with (
-                    heard(context, home) as sinks,
+                    lineage(context, stores, collection, {}) as listening,
+                    heard(context, home, *listening) as sinks,
                     Work(collection, stores, context.run.run_id, launch=launch, sinks=sinks) as work,
                 ):
                     outcome = freeze(work, partition, rows, declared.key, sources)

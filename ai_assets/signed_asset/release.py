@@ -4,12 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ai_assets.collection.loading import Collection
+from ai_assets.run.going_live import publish
 from ai_assets.signed_asset.rows import Kind, as_kind, released
 from ai_assets.signoff import releases, requests
 from ai_assets.signoff.candidate import content_of_files
 from ai_assets.signoff.errors import ReleaseAltered
 from ai_assets.signoff.frozen_candidate import snapshot_paths
-from ai_assets.signoff.publication import anything_to_publish, publish
+from ai_assets.signoff.publication import anything_to_publish
 from ai_assets.signoff.releases import Release
 from ai_assets.signoff.served import require_newest
 from ai_assets.storage.stores import Stores

@@ -5,14 +5,18 @@
 
 import base64
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ai_assets.base.errors import FileUnwritable
 from ai_assets.signoff import checkpoints, keys, proving
-from ai_assets.signoff.audit_errors import NotProvable
-from ai_assets.signoff.signed_note import verifier_key
+from ai_assets.signoff.audit_errors import NotProvable, StatementRefused
+from ai_assets.signoff.checkpoints import LocatedNote
+from ai_assets.signoff.signed_note import SignedNote, verifier_key
 from ai_assets.storage.digest import Json, canonical_json, sha256_hex
 from ai_assets.storage.stores import Stores
 
@@ -64,6 +68,46 @@ def statement_in(envelope: Mapping[str, Any]) -> dict[str, Any]:
     """What is signed, not checked."""
     found: dict[str, Any] = json.loads(base64.b64decode(envelope["payload"]))
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatementVerified:
+    """A statement that holds: what it is about."""
+
+    collection: str
+    release: int
+    document: str
+    row: str
+    """SHA-256 of the row."""
+    steps: int
+    records: int
+    """Of the audit chain, below the checkpoint of its proof; this home's chain begins with the same."""
+
+
+def verify(stores: Stores, path: Path) -> StatementVerified:
+    """By the script that auditors have, with this home's keys; and the checkpoint in it is one of this home's chain."""
+    with stores.state.read() as connection:
+        words = proving.key_words(connection)
+        if not words:
+            raise StatementRefused(path, "this home has no keys, so nothing was signed here")
+        given = [part for word in words for part in ("--key", word)]
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", str(VERIFIER), str(path), *given], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            said = done.stderr.strip().splitlines() or [f"its verifier ended with {done.returncode}"]
+            raise StatementRefused(path, said[-1].removeprefix("NOT PROVED: ").rstrip("."))
+        predicate = statement_in(json.loads(path.read_text(encoding="utf-8")))["predicate"]
+        told, note = predicate["provenance"], SignedNote.read(predicate["proof"]["checkpoint"])
+        checkpoints.require_extends(connection, [LocatedNote(note, path)])
+    return StatementVerified(
+        collection=told["collection"],
+        release=told["release"],
+        document=told["document"],
+        row=told["row"],
+        steps=len(told["steps"]),
+        records=note.size,
+    )
 
 
 def as_text(envelope: Mapping[str, Json]) -> str:

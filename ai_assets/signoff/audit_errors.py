@@ -6,6 +6,7 @@ ChainRolledBack, ChainRewritten       the audit chain is older than, or other th
 CheckpointUntrusted, NoteUnreadable   a checkpoint that nobody vouches for, or that is none
 NothingRecorded, NothingToExtend      a checkpoint of a chain without records, or of more than there are
 NotProvable                           a release or document of which not all that a proof takes is there
+StatementRefused                      an in-toto statement that does not hold, by this home's chain and keys
 NoCheckpointThere                     a place to verify against that holds none of this chain
 WitnessFailed                         somebody who holds checkpoints did not take one, or gives none back
 SignatureInvalid                      a signature is not of this content, or by a key that does not count
@@ -36,6 +37,14 @@ class SignatureInvalid(UserError):
     def __init__(self, problem: str) -> None:
         self.problem = problem
         super().__init__(f"The signature does not count: {problem}.")
+
+
+class StatementRefused(UserError):
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(
+            f"The statement {path} does not hold: {problem}. Export it again from the release: "
+            "ai-assets explain COLLECTION DOCUMENT --release N --in-toto."
+        )
 
 
 class KeyNotHeld(UserError):

@@ -19,7 +19,7 @@ from ai_assets.signoff.audit import Record
 from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.errors import IndexLost
 from ai_assets.signoff.people import Person
-from ai_assets.signoff.releases import Release
+from ai_assets.signoff.releases import Release, RollbackResult
 from ai_assets.storage.digest import Json, canonical_json, sha256_hex
 from ai_assets.storage.index_seal import as_recorded_seal
 from ai_assets.storage.index_table import LIVE_TAG_FILE
@@ -140,11 +140,11 @@ def roll_back(
     by: Person,
     reason: str | None,
     say: Callable[[str], None] = lambda _line: None,
-) -> Release:
+) -> RollbackResult:
     """The pointer, and what follows it."""
-    target = releases.rollback(stores.state, collection, number, by=by, reason=reason)
+    done = releases.rollback(stores.state, collection, number, by=by, reason=reason)
     try_to_show(stores, collection, say)
-    return target
+    return done
 
 
 def repair(stores: Stores, collection: str) -> str | None:

@@ -377,7 +377,16 @@ def pruned(connection: sa.Connection, collection: str) -> dict[int, str]:
     return {int(str(record.subject["release"])): record.recorded_at for record in records}
 
 
-def rollback(state: StateStore, collection: str, number: int | None, *, by: Person, reason: str | None) -> Release:
+@dataclass(frozen=True, kw_only=True)
+class RollbackResult:
+    release: Release
+    record: Record | None
+    """In the audit chain; None where it was live already."""
+
+
+def rollback(
+    state: StateStore, collection: str, number: int | None, *, by: Person, reason: str | None
+) -> RollbackResult:
     """Point readers at an earlier (or later) release; without a number, at the one before the live one.
 
     A pointer that was moved behind the chain's back is put right by naming the release that the chain says is live.
@@ -395,8 +404,9 @@ def rollback(state: StateStore, collection: str, number: int | None, *, by: Pers
         if (at := pruned(connection, collection).get(target.number)) is not None:
             raise ReleasePruned(collection, target.number, at)
         upsert(connection, "live_releases", {"collection": collection}, {"number": target.number})
+        made = None
         if target.number != current:
-            audit.append(
+            made = audit.append(
                 connection,
                 by.name,
                 "rolled back",
@@ -405,4 +415,4 @@ def rollback(state: StateStore, collection: str, number: int | None, *, by: Pers
                     "digest": target.digest, "reason": reason, "at": now(), **by.recorded_rights(collection),
                 },
             )  # fmt: skip
-    return target
+    return RollbackResult(release=target, record=made)

@@ -35,8 +35,23 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
+class _Asker:
+    """What all calls of a caller have in common."""
+
+    name: str
+    parent_id: int
+    values: dict[str, Value]
+    labels: Labels
+    outcomes: dict[str, CountedSeries] = field(default_factory=dict)
+    ends: dict[object, SharedAttributes] = field(default_factory=dict)
+    """By what came of the call."""
+    places: "dict[object, _Place]" = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
 class _Call:
+    asker: _Asker
     span_id: int
     began_ns: int
     attempts: int = 0
@@ -44,27 +59,34 @@ class _Call:
     attempt_began_ns: int = 0
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class _Place:
     """Attempts that differ only in what came of them."""
 
     endpoint: Endpoint
     name: str
     operation: str
-    shared: SharedAttributes
+    values: dict[str, Value]
     labels: Labels
+    ends: dict[object, SharedAttributes] = field(default_factory=dict)
+    """By what came of the attempt, apart from what is seldom the same twice."""
     series: dict[tuple[Instrument, str, str | None], CountedSeries] = field(default_factory=dict)
 
     def count(self, sums: MetricSums, counted: Sequence[CallMeasure], error: str | None) -> None:
-        for instrument, value, kind in counted:
-            key = instrument, kind, error
-            found = self.series.get(key)
-            if found is None:
-                more: Labels = (("gen_ai.token.type", kind),) if kind else ()
-                failed: Labels = (("error.type", error),) if error is not None else ()
-                found = self.series[key] = sums.series(instrument, (*self.labels, *more, *failed))
-            with sums.lock:
-                found.add(value)
+        kept = self.series
+        found = [
+            (kept.get((instrument, kind, error)) or self._series(sums, instrument, kind, error), value)
+            for instrument, value, kind in counted
+        ]
+        with sums.lock:
+            for series, value in found:
+                series.add(value)
+
+    def _series(self, sums: MetricSums, instrument: Instrument, kind: str, error: str | None) -> CountedSeries:
+        more: Labels = (("gen_ai.token.type", kind),) if kind else ()
+        failed: Labels = (("error.type", error),) if error is not None else ()
+        found = self.series[instrument, kind, error] = sums.series(instrument, (*self.labels, *more, *failed))
+        return found
 
 
 def never_raises(otherwise: _T) -> "Callable[[Callable[_P, _T]], Callable[_P, _T]]":
@@ -95,15 +117,11 @@ class CallSpans(CallListener):
         """Without `put` no spans are made, without `sums` nothing is counted."""
         self._settings, self._root, self._put, self._sums = settings, root, put, sums
         self._latest = settings.latest_names
-        self._parents: dict[tuple[str, str], int] = {}
-        self._about: dict[Caller, dict[str, Value]] = {}
-        self._places: dict[object, _Place] = {}
-        self._callers: dict[Caller, SharedAttributes] = {}
-        self._outcomes: dict[tuple[Caller, str], CountedSeries] = {}
+        self._askers: dict[Caller, _Asker] = {}
 
     @never_raises(None)
     def began(self, calls: Sequence[CallState]) -> None:
-        note = _Call(new_span_id(), time.time_ns())
+        note = _Call(self._asker(calls[0].claim.caller), new_span_id(), time.time_ns())
         for call in calls:
             call.noted = note
 
@@ -125,7 +143,7 @@ class CallSpans(CallListener):
         if not isinstance(note, _Call):
             return
         ended_ns = time.time_ns()
-        place = self._place(call, opened)
+        place = self._place(note.asker, request, opened)
         error = outcome.error if isinstance(outcome, Fault) else None
         usage = _usage(outcomes) if len(outcomes) > 1 else outcome.usage
         cost_nusd = maybe_nusd = 0
@@ -133,32 +151,17 @@ class CallSpans(CallListener):
             cost_nusd += end.cost_nusd or 0
             maybe_nusd += each.hop.reserve_nusd if end.cost_nusd is None else 0
         if self._put is not None:
-            found = conventions.response_attributes(
-                model=outcome.model if isinstance(outcome, Reply) else "",
-                finish_reason=outcome.finish_reason
-                if isinstance(outcome, Reply) and request.asks_for == "chat"
-                else "",
-                usage=usage,
-                cost_nusd=cost_nusd,
-                latest=self._latest,
-            )
+            found = conventions.usage_attributes(usage, cost_nusd, latest=self._latest)
             found["ai_assets.attempt.id"] = opened.attempt_id
-            found["ai_assets.attempt.number"] = note.attempts
-            if len(sent) > 1:
-                found["ai_assets.texts"] = len(sent)
             if maybe_nusd:
                 found["ai_assets.cost.maybe_usd"] = usd_of(maybe_nusd)
-            if outcome.tier:
-                found["ai_assets.tier"] = outcome.tier
             if outcome.provider_id:
                 found["ai_assets.provider_request_id"] = outcome.provider_id
-            if error is not None:
-                found["error.type"] = error
             if self._settings.content:
                 found.update(self._content(request, outcome))
             self._span(
-                place.name, note.attempt_id, note.span_id, note.attempt_began_ns, ended_ns, found, error, place.shared,
-                kind="client",
+                place.name, note.attempt_id, note.span_id, note.attempt_began_ns, ended_ns, found, error,
+                _end_of_attempt(place, outcome, request, note.attempts, len(sent)), kind="client",
             )  # fmt: skip
         if self._sums is not None:
             took_s = (ended_ns - note.attempt_began_ns) / 1e9
@@ -176,44 +179,40 @@ class CallSpans(CallListener):
         if not isinstance(note, _Call):
             return
         for call in calls:
-            self._counted(call, results.get(call))
+            self._counted(note.asker, results.get(call))
         if self._put is not None and (note.attempts or results):
             self._call_span(calls, results, note)
 
     @never_raises(None)
     def recalled(self, call: CallState, result: Result) -> None:
-        self._counted(call, result)
+        asker = self._asker(call.claim.caller)
+        self._counted(asker, result)
         if self._put is not None and call.request.asks_for not in OF_TEXTS:  # of texts there are as many as passages
-            self._call_span([call], {call: result}, _Call(new_span_id(), time.time_ns()))
+            self._call_span([call], {call: result}, _Call(asker, new_span_id(), time.time_ns()))
 
     def _call_span(self, calls: Sequence[CallState], results: Mapping[CallState, Result], note: _Call) -> None:
-        first, caller = calls[0], calls[0].claim.caller
-        failed = next((each for each in results.values() if isinstance(each, Unanswered)), None)
-        answers = [each for each in results.values() if isinstance(each, Answer)]
-        outcome = failed.error if failed is not None else "answered" if answers else "stopped"
-        shared = self._callers.get(caller)
-        if shared is None:
-            shared = self._callers[caller] = SharedAttributes(self._caller(caller))
-        found: dict[str, Value] = {
-            "ai_assets.call.key": first.claim.hops[0].key,
-            "ai_assets.call.outcome": outcome,
-            "ai_assets.call.attempts": note.attempts,
-        }
-        if len(calls) > 1:
-            found["ai_assets.texts"] = len(calls)
-        if answers and all(answer.reused for answer in answers):
+        first, asker = calls[0], note.asker
+        failed: Unanswered | None = None
+        reused, saved_usd = bool(results), 0.0
+        for result in results.values():
+            if isinstance(result, Unanswered):
+                failed = failed or result
+            else:
+                reused = reused and result.reused
+                saved_usd += result.saved_usd
+        answered = any(isinstance(each, Answer) for each in results.values())
+        outcome = failed.error if failed is not None else "answered" if answered else "stopped"
+        repaired = any(call.repaired for call in calls)
+        found: dict[str, Value] = {"ai_assets.call.key": first.claim.hops[0].key}
+        if answered and reused:
             found["ai_assets.call.reused"] = True
-            found["ai_assets.cost.saved_usd"] = sum(answer.saved_usd for answer in answers)
-        if any(call.repaired for call in calls):
-            found["ai_assets.call.repaired"] = True
-        error = failed.error if failed is not None and failed.error not in LATER else None
-        if error is not None:
-            found["error.type"] = error
+            found["ai_assets.cost.saved_usd"] = saved_usd
         if self._settings.content and first.asked.document:
             found["ai_assets.document"] = masked(first.asked.document)
+        error = failed.error if failed is not None and failed.error not in LATER else None
         self._span(
-            f"call {caller.asset or 'model'}", note.span_id, self._parent(caller), note.began_ns, time.time_ns(), found,
-            error, shared,
+            asker.name, note.span_id, asker.parent_id, note.began_ns, time.time_ns(), found, error,
+            _end_of_call(asker, outcome, error, note.attempts, len(calls), repaired=repaired),
         )  # fmt: skip
 
     def _span(
@@ -237,61 +236,58 @@ class CallSpans(CallListener):
             )
         )  # fmt: skip
 
-    def _counted(self, call: CallState, result: Result | None) -> None:
+    def _counted(self, asker: _Asker, result: Result | None) -> None:
         if self._sums is None:
             return
         outcome = "stopped"
         if isinstance(result, Answer):
             outcome = "reused" if result.reused else "answered"
             if result.saved_usd:
-                self._sums.add(conventions.SAVED, result.saved_usd, self._labels(call.claim.caller))
+                self._sums.add(conventions.SAVED, result.saved_usd, asker.labels)
         elif result is not None:
             outcome = result.error
-        key = call.claim.caller, outcome
-        series = self._outcomes.get(key)
+        series = asker.outcomes.get(outcome)
         if series is None:
-            labels = (*self._labels(call.claim.caller), ("ai_assets.call.outcome", outcome))
-            series = self._outcomes[key] = self._sums.series(conventions.CALLS, labels)
+            labels = (*asker.labels, ("ai_assets.call.outcome", outcome))
+            series = asker.outcomes[outcome] = self._sums.series(conventions.CALLS, labels)
         with self._sums.lock:
             series.add(1)
 
-    def _parent(self, caller: Caller) -> int:
-        """The span of the stage that asks; what no partition asks is below the run itself."""
-        place = caller.partition, caller.asset
-        found = self._parents.get(place)
-        if found is None:
-            found = self._root.below(*place) if caller.partition else self._root.span_id
-            self._parents[place] = found
-        return found
-
-    def _caller(self, caller: Caller) -> dict[str, Value]:
-        found = self._about.get(caller)
+    def _asker(self, caller: Caller) -> _Asker:
+        """Below the span of the stage that asks; what no partition asks is below the run itself."""
+        found = self._askers.get(caller)
         if found is None:
             named = {"collection": caller.collection, "stage": caller.asset, "partition": caller.partition,
                      "run.id": caller.run_id, "tenant": caller.tenant, "backfill": caller.backfill}  # fmt: skip
-            found = self._about[caller] = {f"ai_assets.{name}": value for name, value in named.items() if value}
+            values: dict[str, Value] = {f"ai_assets.{name}": value for name, value in named.items() if value}
+            within = self._root.below(caller.partition, caller.asset) if caller.partition else self._root.span_id
+            found = self._askers[caller] = _Asker(
+                name=f"call {caller.asset or 'model'}",
+                parent_id=within,
+                values=values,
+                labels=tuple((name, values[name]) for name in _LABELS if name in values),
+            )
         return found
 
-    def _labels(self, caller: Caller) -> Labels:
-        about = self._caller(caller)
-        return tuple((name, about[name]) for name in _LABELS if name in about)
-
-    def _place(self, call: CallState, opened: Intent) -> "_Place":
+    def _place(self, asker: _Asker, request: Request, opened: Intent) -> _Place:
         """What all attempts have that ask in the same way, for the same stage, at the same endpoint."""
-        request, hop, caller = call.request, opened.hop, call.claim.caller
-        operation = conventions.operation_of(request)
-        asked = (request.max_output_tokens, request.temperature, request.seed, request.dimensions, request.prompt)
-        key = (hop.name, operation, caller, request.schema is None, asked)
-        found = self._places.get(key)
+        hop, raw = opened.hop, request.raw
+        key = (
+            hop.name, request.asks_for, raw and raw.path, request.schema is None, request.max_output_tokens,
+            request.temperature, request.seed, request.dimensions, request.prompt,
+        )  # fmt: skip
+        found = asker.places.get(key)
         if found is None or found.endpoint is not hop.endpoint:
+            operation = conventions.operation_of(request)
+            stage = str(asker.values.get("ai_assets.stage", ""))
             base = conventions.endpoint_attributes(hop.name, hop.endpoint, operation, latest=self._latest)
-            of_request = conventions.request_attributes(request, caller.asset, latest=self._latest)
-            found = self._places[key] = _Place(
+            of_request = conventions.request_attributes(request, stage, latest=self._latest)
+            found = asker.places[key] = _Place(
                 endpoint=hop.endpoint,
                 name=f"{operation} {hop.endpoint.llm}",
                 operation=operation,
-                shared=SharedAttributes({**base, **of_request, **self._caller(caller)}),
-                labels=(*base.items(), *self._labels(caller)),
+                values={**base, **of_request, **asker.values},
+                labels=(*base.items(), *asker.labels),
             )
         return found
 
@@ -306,6 +302,47 @@ class CallSpans(CallListener):
 
 _LABELS = ("ai_assets.collection", "ai_assets.stage", "ai_assets.tenant")
 """Of metrics: never a partition, run or document."""
+
+
+def _end_of_attempt(
+    place: _Place, outcome: Reply | Fault, request: Request, number: int, texts: int
+) -> SharedAttributes:
+    model = finish_reason = ""
+    error: str | None = None
+    if isinstance(outcome, Fault):
+        error = outcome.error
+    else:
+        model, finish_reason = outcome.model, outcome.finish_reason if request.asks_for == "chat" else ""
+    key = model, finish_reason, error, outcome.tier, number, texts
+    found = place.ends.get(key)
+    if found is None:
+        values = {**place.values, **conventions.reply_attributes(model, finish_reason)}
+        values["ai_assets.attempt.number"] = number
+        if texts > 1:
+            values["ai_assets.texts"] = texts
+        if outcome.tier:
+            values["ai_assets.tier"] = outcome.tier
+        if error is not None:
+            values["error.type"] = error
+        found = place.ends[key] = SharedAttributes(values)
+    return found
+
+
+def _end_of_call(
+    asker: _Asker, outcome: str, error: str | None, attempts: int, texts: int, *, repaired: bool
+) -> SharedAttributes:
+    key = outcome, error, attempts, texts, repaired
+    found = asker.ends.get(key)
+    if found is None:
+        values = {**asker.values, "ai_assets.call.outcome": outcome, "ai_assets.call.attempts": attempts}
+        if texts > 1:
+            values["ai_assets.texts"] = texts
+        if repaired:
+            values["ai_assets.call.repaired"] = True
+        if error is not None:
+            values["error.type"] = error
+        found = asker.ends[key] = SharedAttributes(values)
+    return found
 
 
 def _usage(outcomes: Sequence[Reply | Fault]) -> Usage | None:

@@ -91,14 +91,17 @@ def request_attributes(request: Request, prompt: str, *, latest: bool) -> dict[s
     return found
 
 
-def response_attributes(
-    *, model: str, finish_reason: str, usage: Usage | None, cost_nusd: int | None, latest: bool
-) -> dict[str, Value]:
+def reply_attributes(model: str, finish_reason: str) -> dict[str, Value]:
     found: dict[str, Value] = {}
     if model:
         found["gen_ai.response.model"] = model
     if finish_reason:
         found["gen_ai.response.finish_reasons"] = (finish_reason,)
+    return found
+
+
+def usage_attributes(usage: Usage | None, cost_nusd: int, *, latest: bool) -> dict[str, Value]:
+    found: dict[str, Value] = {"ai_assets.cost.usd": usd_of(cost_nusd)}
     if usage is not None and usage != NO_USAGE:
         found["gen_ai.usage.input_tokens"] = usage.input_tokens
         found["gen_ai.usage.output_tokens"] = usage.output_tokens
@@ -106,13 +109,24 @@ def response_attributes(
             found["gen_ai.usage.cache_read.input_tokens"] = usage.cached_tokens
         if latest and usage.reasoning_tokens:
             found["gen_ai.usage.reasoning.output_tokens"] = usage.reasoning_tokens
-    if cost_nusd is not None:
-        found["ai_assets.cost.usd"] = usd_of(cost_nusd)
-        if latest:
-            found["gen_ai.usage.cost.amount"] = usd_of(cost_nusd)
-            found["gen_ai.usage.cost.currency"] = "USD"
-            found["gen_ai.usage.cost.source"] = "local"
+    if latest:
+        found["gen_ai.usage.cost.amount"] = found["ai_assets.cost.usd"]
+        found["gen_ai.usage.cost.currency"] = "USD"
+        found["gen_ai.usage.cost.source"] = "local"
     return found
+
+
+EVALUATION = "gen_ai.evaluation.result"
+"""An event of the latest set."""
+
+
+def evaluation_attributes(metric: str, stage: str, scope: str, value: float) -> dict[str, Value]:
+    found: dict[str, Value] = {
+        "gen_ai.evaluation.name": metric,
+        "gen_ai.evaluation.score.value": value,
+        "ai_assets.evaluation.scope": scope,
+    }
+    return {**found, "ai_assets.stage": stage} if stage else found
 
 
 CALL_DURATION = Instrument(

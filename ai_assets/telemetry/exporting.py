@@ -67,7 +67,8 @@ def _quieten() -> None:
 
 
 class SpanOutlet:
-    """Where spans go: they are encoded and sent in a thread of its own."""
+    """Where spans go: they are sent in a thread of its own. They wait for it as bytes: encoding them while they are in
+    the caches of the processor takes half as long, and bytes are nothing that Python's garbage collector walks."""
 
     def __init__(self, settings: TelemetrySettings, version: str, report: Callable[[str], None]) -> None:
         _quieten()
@@ -77,7 +78,9 @@ class SpanOutlet:
         self._sampler = TracerProvider(resource=self._resource, shutdown_on_exit=False).sampler
         attributes: dict[str, Any] = dict(self._resource.attributes)
         self._encoded = span_encoding.resource(attributes), span_encoding.scope(SCOPE, version)
-        self._sender: BackgroundSender[EndedSpan] = BackgroundSender(
+        client = getattr(self._exporter, "_client", None)
+        self._client = client if hasattr(client, "export") else None
+        self._sender: BackgroundSender[EndedSpan | bytes] = BackgroundSender(
             self._send,
             name="telemetry spans",
             most_waiting=settings.most_waiting,
@@ -97,7 +100,7 @@ class SpanOutlet:
         return decision is Decision.RECORD_AND_SAMPLE
 
     def put(self, span: EndedSpan) -> None:
-        self._sender.put(span)
+        self._sender.put(span if self._client is None else span_encoding.encoded(span))
 
     def close(self, within_s: float) -> None:
         self._sender.close(within_s)
@@ -107,13 +110,14 @@ class SpanOutlet:
     def lost(self) -> int:
         return self._sender.lost
 
-    def _send(self, spans: Sequence[EndedSpan]) -> str | None:
+    def _send(self, spans: Sequence[EndedSpan | bytes]) -> str | None:
         _words.said = ""
-        client = getattr(self._exporter, "_client", None)
-        if client is not None and hasattr(client, "export"):
-            done = client.export(span_encoding.request(*self._encoded, spans)).success
+        if self._client is not None:
+            encoded = [each for each in spans if isinstance(each, bytes)]
+            done = self._client.export(span_encoding.request(*self._encoded, encoded)).success
         else:  # an exporter that takes no bytes: its own way is slower, and says the same
-            done = self._exporter.export([self._readable(span) for span in spans]) is SpanExportResult.SUCCESS
+            found = [self._readable(each) for each in spans if isinstance(each, EndedSpan)]
+            done = self._exporter.export(found) is SpanExportResult.SUCCESS
         return None if done else _words.said or "it did not take them"
 
     def _readable(self, span: EndedSpan) -> ReadableSpan:

@@ -33,8 +33,10 @@ class CountedSeries:
         self.count += 1
         if self.bounds:
             self.buckets[bisect_left(self.bounds, value)] += 1
-            self.least = min(self.least, value)
-            self.most = max(self.most, value)
+            if value < self.least:  # quicker than min and max
+                self.least = value
+            if value > self.most:
+                self.most = value
 
     def copy(self) -> "CountedSeries":
         return CountedSeries(self.bounds, self.total, self.count, self.least, self.most, list(self.buckets))

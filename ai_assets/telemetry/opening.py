@@ -81,6 +81,7 @@ def of_run(
         repeats=repeats,
         put=put,
         sums=outlets.sums,
+        latest_names=outlets.settings.latest_names,
         over=lambda: outlets.close(CLOSE_S),
     )
     return RunTelemetry(root=root, sink=sink, calls=CallSpans(outlets.settings, root, put, outlets.sums))

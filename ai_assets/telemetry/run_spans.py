@@ -6,11 +6,14 @@ Their ids are derived from the span of the run, so calls find the span of their 
 import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ai_assets.base.masking import masked
+from ai_assets.evaluation.scoring import Score
 from ai_assets.run.events import (
     BatchAwaited,
     CheckMade,
+    DatasetMade,
     RunBegan,
     RunEnded,
     RunEvent,
@@ -19,10 +22,14 @@ from ai_assets.run.events import (
     WindowAwaited,
 )
 from ai_assets.run.sinks import Sink
+from ai_assets.signoff.frozen_candidate import FrozenCandidate
 from ai_assets.telemetry import conventions
 from ai_assets.telemetry.metric_sums import MetricSums
 from ai_assets.telemetry.span_records import EndedSpan, SpanEvent, Value
 from ai_assets.telemetry.trace_context import TraceContext
+
+if TYPE_CHECKING:
+    from ai_assets.run.context import Outcome
 
 FAILED = "_OTHER"
 """`error.type` where nothing is known but words, as the conventions have it."""
@@ -39,7 +46,7 @@ class _Partition:
 
 
 class RunSpanSink(Sink):
-    hears = (RunBegan, RunEnded, StageBegan, StageEnded, BatchAwaited, WindowAwaited, CheckMade)
+    hears = (RunBegan, RunEnded, StageBegan, StageEnded, BatchAwaited, WindowAwaited, CheckMade, DatasetMade)
 
     def __init__(
         self,
@@ -50,9 +57,11 @@ class RunSpanSink(Sink):
         repeats: str,
         put: Callable[[EndedSpan], None] | None,
         sums: MetricSums | None,
+        latest_names: bool,
         over: Callable[[], None],
     ) -> None:
         """`over` is called when the run is."""
+        self._latest = latest_names
         self._root, self._parent, self._repeats = root, parent, repeats
         self._tenant, self._put, self._sums, self._over = tenant, put, sums, over
         self._partitions: dict[str, _Partition] = {}
@@ -82,6 +91,8 @@ class RunSpanSink(Sink):
                 self._postponed(event, event.partition, event.asset, "window", documents)
             case CheckMade():
                 self._checked(event)
+            case DatasetMade():
+                self._scored(event.outcome)
             case RunEnded():
                 self._run_ended(event)
 
@@ -143,6 +154,17 @@ class RunSpanSink(Sink):
             "ai_assets.check.blocking": check.blocking,
         }
         within.events.append(SpanEvent("ai_assets.check", _now_ns(), found))
+
+    def _scored(self, outcome: "Outcome") -> None:
+        """What a candidate was judged by, where the names are asked for that know evaluations."""
+        manifest = outcome.manifest
+        within = self._partitions.get(manifest.partition)
+        if not self._latest or within is None or outcome.unchanged or manifest.asset != "release_candidate":
+            return
+        for score in map(Score.of, FrozenCandidate.of(manifest).scores):
+            if score.value is not None:  # else nothing was judged
+                found = conventions.evaluation_attributes(score.metric, score.stage or "", score.scope, score.value)
+                within.events.append(SpanEvent(conventions.EVALUATION, _now_ns(), found))
 
     def _run_ended(self, event: RunEnded) -> None:
         ended_ns = _ns(event.at) + MILLISECOND_NS

@@ -9,29 +9,26 @@ import struct
 from collections.abc import Iterable
 from functools import lru_cache
 
-from ai_assets.telemetry.span_records import Attributes, EndedSpan, SpanEvent, Value
+from ai_assets.telemetry.span_records import Attributes, EndedSpan, Kind, SpanEvent, Value
 
 _KINDS = {"internal": b"\x30\x01", "client": b"\x30\x03"}
 _FAILED = 2
 
 
-def request(resource: bytes, scope: bytes, spans: Iterable[EndedSpan]) -> bytes:
-    """An ExportTraceServiceRequest: of one resource and one scope, both encoded already."""
-    scope_spans = b"".join([_field(1, scope), *(_field(2, encoded(span)) for span in spans)])
+def request(resource: bytes, scope: bytes, spans: Iterable[bytes]) -> bytes:
+    """An ExportTraceServiceRequest: of one resource and one scope, all encoded already."""
+    scope_spans = b"".join([_field(1, scope), *[_field(2, span) for span in spans]])
     return _field(1, _field(1, resource) + _field(2, scope_spans))
 
 
 def encoded(span: EndedSpan) -> bytes:
     parts = [
-        b"\x0a\x10", span.trace_id.to_bytes(16, "big"),
-        b"\x12\x08", span.span_id.to_bytes(8, "big"),
-        _text(3, span.state) if span.state else b"",
+        _IDS.pack(0x0A10, span.trace_id >> 64, span.trace_id & _LOW, 0x1208, span.span_id),
         b"\x22\x08" + span.parent_id.to_bytes(8, "big") if span.parent_id else b"",
-        _text(5, span.name),
-        _KINDS[span.kind],
+        _described(span.name, span.kind, span.state),
         _TIMES.pack(0x39, span.began_ns, 0x41, max(span.began_ns, span.ended_ns)),
         attributes(9, span.attributes),
-    ]  # fmt: skip
+    ]
     if (shared := span.shared) is not None:
         if shared.encoded is None:
             shared.encoded = attributes(9, shared.values)
@@ -40,11 +37,17 @@ def encoded(span: EndedSpan) -> bytes:
         parts += [_field(11, _event(event)) for event in span.events]
     if span.error is not None:
         parts.append(_field(15, _text(2, span.error) + b"\x18" + _varint(_FAILED)))
-    parts.append(b"\x85\x01\x01\x01\x00\x00")  # flags: sampled, and it is known that the parent is not remote
     return b"".join(parts)
 
 
-_TIMES = struct.Struct("<BQBQ")
+_IDS, _LOW = struct.Struct(">HQQHQ"), (1 << 64) - 1
+_TIMES, _DOUBLE = struct.Struct("<BQBQ"), struct.Struct("<d")
+
+
+@lru_cache(maxsize=512)
+def _described(name: str, kind: Kind, state: str) -> bytes:
+    flags = b"\x85\x01\x01\x01\x00\x00"  # sampled, and it is known that the parent is not remote
+    return _text(5, name) + _KINDS[kind] + (_text(3, state) if state else b"") + flags
 
 
 def resource(found: Attributes) -> bytes:
@@ -60,20 +63,33 @@ def attributes(number: int, found: Attributes) -> bytes:
 
 
 def _attribute(number: int, key: str, value: Value) -> bytes:
-    kind = value.__class__
-    if kind is tuple or (kind is str and len(value) <= _KEPT) or (kind is int and 0 <= value <= _COMMON):  # type: ignore[arg-type, operator]
-        return _kept(number, key, value)
-    return _field(number, _key(key) + _field(2, _value(value)))
+    if value.__class__ is str:
+        body = value.encode("utf-8", "replace")  # type: ignore[union-attr]
+        return _head_of_text(number, key, len(body)) + body if len(body) <= _SHORT else _general(number, key, value)
+    if value.__class__ is int and value >= 0:  # type: ignore[operator]
+        body = _varint(value)  # type: ignore[arg-type]
+        return _head_of_scalar(number, key, len(body), 0x18) + body
+    if value.__class__ is float:
+        return _head_of_scalar(number, key, 8, 0x21) + _DOUBLE.pack(value)
+    return _general(number, key, value)
 
 
-_KEPT = 100
-"""Characters of a value whose bytes are kept: longer ones seldom come again."""
-_COMMON = 4096
-"""Numbers up to this come again too: tokens, ports, attempts."""
+_SHORT = 100
+"""Bytes of a text before which the same bytes stand whenever it is as long."""
 
 
-@lru_cache(maxsize=8192, typed=True)  # True is no 1
-def _kept(number: int, key: str, value: Value) -> bytes:
+@lru_cache(maxsize=4096)
+def _head_of_text(number: int, key: str, size: int) -> bytes:
+    """All of an attribute before its text: every attribute of a name and a size begins with the same."""
+    return _field(number, _key(key) + _field(2, _text(1, " " * size)))[: -size or None]
+
+
+@lru_cache(maxsize=4096)
+def _head_of_scalar(number: int, key: str, size: int, tag: int) -> bytes:
+    return _field(number, _key(key) + _field(2, bytes((tag, *bytes(size)))))[:-size]
+
+
+def _general(number: int, key: str, value: Value) -> bytes:
     return _field(number, _key(key) + _field(2, _value(value)))
 
 
@@ -91,7 +107,7 @@ def _value(value: Value) -> bytes:
     if isinstance(value, int):
         return b"\x18" + _varint(value if value >= 0 else value + (1 << 64))
     if isinstance(value, float):
-        return b"\x21" + struct.pack("<d", value)
+        return b"\x21" + _DOUBLE.pack(value)
     return _field(5, b"".join([_field(1, _text(1, each)) for each in value]))
 
 
@@ -105,7 +121,7 @@ def _text(number: int, text: str) -> bytes:
 
 def _field(number: int, body: bytes) -> bytes:
     size = len(body)
-    return (_heads(number, size) if size < 256 else _varint(number << 3 | 2) + _varint(size)) + body
+    return (_heads(number, size) if size < 2048 else _varint(number << 3 | 2) + _varint(size)) + body
 
 
 @lru_cache(maxsize=8192)

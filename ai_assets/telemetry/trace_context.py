@@ -4,6 +4,7 @@ import hashlib
 import random
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
 """Headers of requests, and tags of runs."""
@@ -27,7 +28,15 @@ class TraceContext:
         return self._written(self.span_id)
 
     def _written(self, span_id: int) -> str:
-        return f"00-{self.trace_id:032x}-{span_id:016x}-{int(self.is_sampled):02x}"
+        return f"{self._beginning}{span_id:016x}{self._end}"
+
+    @cached_property
+    def _beginning(self) -> str:
+        return f"00-{self.trace_id:032x}-"
+
+    @cached_property
+    def _end(self) -> str:
+        return f"-{int(self.is_sampled):02x}"
 
     def headers_of(self, span_id: int) -> dict[str, str]:
         """What a request says that leaves within a span of this trace."""

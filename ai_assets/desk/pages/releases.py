@@ -14,7 +14,7 @@ from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.pages.wording import query
 from ai_assets.desk.refusal import status_of
 from ai_assets.desk.views import ReleaseRow
-from ai_assets.signoff import live_index
+from ai_assets.run import going_live
 from ai_assets.signoff.policy_facts import require_access
 
 
@@ -87,8 +87,9 @@ def _rollback(http: HttpRequest, form: Form) -> Response:
                    "problem": problem, "found": found, "unknown": unknown}  # fmt: skip
         return render(http, "rollback.html", context, 400 if confirmed else 200)
     try:
-        require_access(desk.collections()[collection], person, "roll back")
-        live_index.roll_back(desk.stores, collection, target.number, by=person, reason=reason)
+        chosen = desk.collections()[collection]
+        require_access(chosen, person, "roll back")
+        going_live.roll_back(chosen, desk.stores, target.number, by=person, reason=reason)
     except UserError as error:
         return _show(http, problem=in_words(error), status_code=status_of(error))
     return RedirectResponse(f"/releases/{collection}", 303)
