@@ -6,7 +6,7 @@ Errors are given a place in the file by `collection.load_collection`; here they 
 import datetime
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -694,9 +694,10 @@ class CollectionSettings(WithDeadline):
 
     def _wrong_slices(self) -> Iterator[PydanticCustomError]:
         columns = {stage.name: stage.columns.dataset for stage in self.stages}
-        declared = {("evaluation", "slices"): self.evaluation.slices}
-        declared |= {("gates", n, "slices"): gate.slices for n, gate in enumerate(self.gates)
-                     if isinstance(gate, GateSettings)}  # fmt: skip
+        declared: dict[tuple[str | int, ...], Sequence[str]] = {("evaluation", "slices"): self.evaluation.slices}
+        for number, gate in enumerate(self.gates):
+            if isinstance(gate, GateSettings):
+                declared["gates", number, "slices"] = gate.slices
         for at, slices in declared.items():
             for number, each in enumerate(slices):
                 if each in slices[:number]:

@@ -357,7 +357,7 @@ def _hold_canaries(connection: sa.Connection, told: _ChainState) -> None:
 
 def _hold_stops(connection: sa.Connection, told: _ChainState) -> None:
     rows = connection.execute(sa.select(gate_stops.TABLE)).mappings()
-    held = {row["stop"]: {**row, "record": gate_stops.stop_record(row)} for row in rows}
+    held = {row["stop"]: {**row, "record": gate_stops.stop_record(dict(row))} for row in rows}
     _hold(held, told.stops, lambda key: f"candidate that a gate stopped ({key[:16]})")
 
 

@@ -113,7 +113,7 @@ def _cursor_of(connection: sa.Connection) -> Any:
     return cursor
 
 
-def _named_row(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Any:
+def _named_row(cursor: sqlite3.Cursor, row: Any) -> Any:
     return _row_type(tuple(column[0] for column in cursor.description))._make(row)
 
 

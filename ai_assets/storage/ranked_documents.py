@@ -82,7 +82,8 @@ class PassageMatrix:
         """Documents that have a second passage, with where it is, then those that have a third one, and so on."""
         import numpy as np
 
-        sizes, found = self.ends - self.starts, []
+        sizes = self.ends - self.starts
+        found: list[tuple[np.ndarray, np.ndarray]] = []
         documents = np.flatnonzero(sizes > 1)
         while len(documents):
             step = len(found) + 1
@@ -97,7 +98,7 @@ class PassageMatrix:
         if len(self.starts) == len(self.texts):
             return scores
         best: np.ndarray = scores[:, self.starts]
-        for documents, rows in self._further:  # `reduceat` takes twenty times as long where documents are short
+        for documents, rows in self._further:  # `reduceat` takes far longer where documents are short
             best[:, documents] = np.maximum(best[:, documents], scores[:, rows])
         return best
 
