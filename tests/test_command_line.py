@@ -61,7 +61,7 @@ def test_to_list_commands_none_is_imported(tmp_path: Path) -> None:
     assert set(COMMANDS) <= {words[0] for words in lines if words}
     mistaken = listed("stats")
     assert mistaken.returncode == 2
-    assert "No such command 'stats'. Did you mean 'status'?" in mistaken.stderr
+    assert "No such command 'stats'. Did you mean 'status'" in mistaken.stderr
     assert mistaken.stdout == "[]\n"
     completed = listed(_AI_ASSETS_COMPLETE="complete_bash", COMP_WORDS="ai-assets st", COMP_CWORD="1")
     assert completed.stdout.splitlines() == ["status", "[]"]

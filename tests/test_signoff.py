@@ -386,12 +386,8 @@ def test_rollback_and_the_way_forward_move_readers_and_are_recorded(
     published(stores, notes)
     assert "2026-10-05/0.txt" in found_by(stores, notes, "zeppelins")
     for number, text in ((1, "Note 0"), (2, "Zeppelins")):
-        assert (
-            releases.rollback(
-                stores.state, "notes", number, by=made_known(stores.state, somebody("ann")), reason="test"
-            ).number
-            == number
-        )
+        by = made_known(stores.state, somebody("ann"))
+        assert releases.rollback(stores.state, "notes", number, by=by, reason="test").release.number == number
         hits = search(notes, stores, "note zeppelins", 20)[1]
         assert next(hit.text for hit in hits if hit.document_id == "2026-10-05/0.txt").startswith(text)
         assert (explain(notes, stores, "2026-10-05/0.txt")["live"] or {})["release"] == number
