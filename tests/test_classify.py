@@ -111,9 +111,9 @@ def test_a_word_or_two_are_no_evidence_where_a_sentence_is_there():
 
 def test_a_text_of_five_megabytes_is_judged_by_its_beginning():
     text = DEV[0]["text"] + "\n" + "filler words " * 400_000
-    started = time.perf_counter()
+    started = time.process_time()
     (result,) = CLASSIFIER.classify([("", text)])
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
     assert len(result.evidence) <= 300
 
 
