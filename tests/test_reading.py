@@ -7,9 +7,11 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 from conftest import Project
 from published import DAY, FIRST, OTHER, published_twice
 from s3_server import CREDENTIALS, bucket_credentials, s3_server  # noqa: F401 - a fixture
@@ -18,7 +20,7 @@ import ai_assets
 from ai_assets.base.errors import DatasetAltered, UserError
 from ai_assets.collection.loading import load_collection
 from ai_assets.reading.published import Published
-from ai_assets.signoff import live_index, releases
+from ai_assets.signoff import live_index, releases, served
 from ai_assets.signoff.errors import ReleaseAltered
 
 
@@ -49,6 +51,22 @@ def test_an_earlier_release_by_its_number_or_its_moment(live: Published) -> None
         live.at("yesterday")
     with pytest.raises(UserError, match="notes has no release 7"):
         live.release(7)
+
+
+def test_a_question_reads_each_kind_of_publication_record_once(published_project: Project) -> None:
+    asked: list[str] = []
+
+    def noted(_c: Any, _cursor: Any, statement: str, given: Any, *_more: Any) -> None:
+        if "FROM audit" in statement:
+            asked.extend(value for value in given if value in ("published", "rolled back"))
+
+    with published_project.stores() as stores:
+        sa.event.listen(sa.Engine, "before_cursor_execute", noted)
+        try:
+            served.newest_live(stores, "notes")
+        finally:
+            sa.event.remove(sa.Engine, "before_cursor_execute", noted)
+    assert sorted(asked) == ["published", "rolled back"]
 
 
 def test_duckdb_lance_and_search_answer_from_the_same_release(live: Published) -> None:
