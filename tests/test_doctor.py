@@ -4,9 +4,11 @@ made, no secret is shown, and what hangs is said."""
 import datetime
 import json
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
@@ -320,6 +322,24 @@ def test_a_sensor_whose_last_tick_failed_is_told_until_one_succeeds(project: Pro
         assert "its last tick failed: ValueError: no such release" in found.found
         tick(opened, TickStatus.SUCCESS, None)
         assert "warning" not in levels(seen("daemon"))
+
+
+def test_tables_of_an_older_or_newer_dagster_are_told_with_what_brings_them_up_to_date(project: Project) -> None:
+    with project.instance():
+        assert levels(seen("dagster")) == {"ok"}
+    runs = project.home.dagster / "history" / "runs.db"
+    with closing(sqlite3.connect(runs)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '7e2f3204cf8e'")
+        connection.commit()
+        before = one(seen("dagster"), "warning")
+        connection.execute("UPDATE alembic_version SET version_num = 'cafe00000000'")
+        connection.commit()
+    assert before.looked_at == f"Dagster's tables in {runs}"
+    assert "an older Dagster made them: 2 of its migrations are due (revision 7e2f3204cf8e, head " in before.found
+    assert before.fix.endswith(f"then: DAGSTER_HOME={project.home.dagster} dagster instance migrate")
+    assert "a newer Dagster has changed them (revision cafe00000000" in one(seen("dagster"), "warning").found
+    runs.write_text("no database")
+    assert levels(seen("dagster")) == {"ok"}
 
 
 def test_an_up_that_ended_is_told_and_one_whose_pages_do_not_answer_too(project: Project) -> None:

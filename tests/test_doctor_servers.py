@@ -19,6 +19,7 @@ from s3_server import CREDENTIALS, FaultyStore, client_of, s3_server
 
 from ai_assets.base.errors import StateUnavailable
 from ai_assets.base.home import Home
+from ai_assets.orchestration.dagster_storage import HomeStorage
 from ai_assets.storage.objects import DataStoreUnusable
 from ai_assets.storage.state import StateStore
 from ai_assets.storage.stores import Stores
@@ -59,6 +60,12 @@ def test_a_database_is_looked_at_and_not_migrated(database: str, postgres: Postg
         connection.execute("DELETE FROM schema_migrations WHERE name = (SELECT max(name) FROM schema_migrations)")
     for _ in range(2):
         assert "1 upgrade(s) are due" in one(seen("database"), "note").found
+    assert one(seen("dagster"), "ok").found == "there are none yet"
+    HomeStorage.at(Home.from_environment())
+    assert "they are those of this Dagster" in one(seen("dagster"), "ok").found
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '7e2f3204cf8e'")
+    assert "2 of its migrations are due" in one(seen("dagster"), "warning").found
 
 
 def test_wrong_credentials_and_a_missing_database_are_said_by_the_doctor_and_at_the_start(
