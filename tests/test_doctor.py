@@ -1,6 +1,7 @@
 """Claims about `ai-assets doctor`: each mistake is one finding with its remedy, the other checks go on, nothing is
 made, no secret is shown, and what hangs is said."""
 
+import base64
 import datetime
 import json
 import os
@@ -240,6 +241,38 @@ def test_an_endpoint_without_its_key_or_without_anybody_there_is_told(
     assert "refuses the connection" in found.found
     assert "start the server" in found.fix
     assert SECRET not in str(found)
+
+
+def token(claims: object, header: object) -> str:
+    parts = (json.dumps(each).encode() for each in (header, claims))
+    return ".".join([*(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts), SECRET])
+
+
+@pytest.mark.parametrize(
+    ("claims", "level", "said"),
+    [
+        ({"exp": time.time() - 60}, "error", "it expired at 20"),
+        ({"exp": time.time() + 3.5 * 86_400}, "warning", "it expires in 3 day(s), at 20"),
+        ({"exp": time.time() + 40 * 86_400}, "ok", "it holds until 20"),
+        ({"exp": 1e30}, None, ""),
+        ({"exp": "soon"}, None, ""),
+        ({}, None, ""),
+        ([], None, ""),
+    ],
+)
+def test_a_key_that_is_a_jwt_tells_its_end_and_is_not_shown(
+    project: Project, monkeypatch: pytest.MonkeyPatch, claims: object, level: str | None, said: str
+) -> None:
+    key = token(claims, {"alg": "RS256", "typ": "JWT"})
+    monkeypatch.setenv("FAR_KEY", key)
+    declare_models(project, key="FAR_KEY")
+    found = seen("endpoints")
+    of_key = [each for each in found if each.looked_at == "key FAR_KEY (a JWT)"]
+    assert [each.level for each in of_key] == ([level] if level else [])
+    assert said in "".join(each.found for each in of_key)
+    assert not [part for part in key.split(".") if part in str(found)]
+    monkeypatch.setenv("FAR_KEY", token(claims, {"kind": "of our own"}))
+    assert not [each for each in seen("endpoints") if "JWT" in each.looked_at]
 
 
 def test_an_endpoint_that_a_collection_may_ask_is_an_error_where_another_is_a_warning(project: Project) -> None:
