@@ -5,11 +5,13 @@ import base64
 import datetime
 import json
 import os
+import socket
 import sqlite3
+import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +21,7 @@ import sqlalchemy as sa
 import yaml
 from conftest import Project
 from doctoring import levels, one, seen
+from kubelet.certificate import write_certificate
 from test_patience import black_hole, closed_port
 from typer.testing import CliRunner
 
@@ -273,6 +276,70 @@ def test_a_key_that_is_a_jwt_tells_its_end_and_is_not_shown(
     assert not [part for part in key.split(".") if part in str(found)]
     monkeypatch.setenv("FAR_KEY", token(claims, {"kind": "of our own"}))
     assert not [each for each in seen("endpoints") if "JWT" in each.looked_at]
+
+
+@contextmanager
+def tls_server(folder: Path, days: float) -> Iterator[tuple[str, str]]:
+    """Ends every connection after the handshake. Its address, and its certificate, which nobody else vouches for."""
+    folder.mkdir()
+    certificate, key = write_certificate(folder, days)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    taken, _ = server.accept()
+                except OSError:
+                    return
+                with taken, suppress(OSError), context.wrap_socket(taken, server_side=True):
+                    pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{server.getsockname()[1]}/v1", certificate.read_text()
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def test_certificates_that_end_soon_have_ended_or_are_not_believed_are_told(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert one(seen("certificates"), "ok").found == "nothing that is declared is reached by TLS"
+    with ExitStack() as running:
+        days = {"later": 40, "soon": 3.5, "ended": -1, "stranger": 40}
+        made = {name: running.enter_context(tls_server(tmp_path / name, each)) for name, each in days.items()}
+        silent = running.enter_context(black_hole()).replace("http:", "https:")
+        away = running.enter_context(closed_port()).replace("http:", "https:")
+        believed = tmp_path / "believed.pem"
+        believed.write_text("".join(made[name][1] for name in ("later", "soon", "ended")))
+        monkeypatch.setenv("SSL_CERT_FILE", str(believed))
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(believed))
+        store = made["soon"][0].removesuffix("/v1")
+        monkeypatch.setenv("AI_ASSETS_DATA_URL", f"s3://bucket/prefix?endpoint_override={store}")
+        addresses = {**{name: address for name, (address, _) in made.items()}, "silent": silent, "away": away}
+        endpoints = {name: {"base_url": url, "model": "m", "free": True} for name, url in addresses.items()}
+        endpoints["plain"] = {"base_url": "http://127.0.0.1:9", "model": "m", "free": True}
+        (project.root / "inference.yaml").write_text(yaml.safe_dump({"endpoints": endpoints}))
+        found = {each.looked_at.rpartition("(")[2].rstrip(")"): each for each in seen("certificates", 6.0)}
+    told = {name: (each.level, each.found) for name, each in found.items()}
+    assert told.keys() == {*(f"endpoint {name}" for name in addresses), "bucket"}
+    assert told["endpoint later"][0] == "ok"
+    assert told["endpoint later"][1].startswith("it holds until 20")
+    for name in ("endpoint soon", "bucket"):
+        assert told[name][0] == "warning"
+        assert told[name][1].startswith("it expires in 3 day(s), at 20")
+    assert told["endpoint ended"] == ("error", "it is not accepted: certificate has expired")
+    assert "renewed" in found["endpoint ended"].fix
+    assert told["endpoint stranger"][0] == "error"
+    assert "self-signed certificate" in told["endpoint stranger"][1].replace("self signed", "self-signed")
+    assert "SSL_CERT_FILE" in found["endpoint stranger"].fix
+    assert told["endpoint silent"][0] == "note"
+    assert "timed out" in told["endpoint silent"][1]
+    assert told["endpoint away"][0] == "note"
 
 
 def test_an_endpoint_that_a_collection_may_ask_is_an_error_where_another_is_a_warning(project: Project) -> None:

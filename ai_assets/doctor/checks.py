@@ -17,6 +17,7 @@ from ai_assets.doctor import (
     outside_listeners,
     programs,
     secret_files,
+    tls,
     versions,
 )
 from ai_assets.doctor.examination import HealthCheck
@@ -34,6 +35,7 @@ CHECKS = (
     HealthCheck(name="dagster", title="Dagster's tables", look=dagster_tables.look, patience=dagster_tables.PATIENCE),
     HealthCheck(name="secrets", title="keys", look=secret_files.look),
     HealthCheck(name="endpoints", title="endpoints", look=endpoints.look),
+    HealthCheck(name="certificates", title="TLS certificates", look=tls.look),
     HealthCheck(name="canaries", title="canaries", look=canary.look),
     HealthCheck(name="budgets", title="budgets", look=budgets.look),
     HealthCheck(name="cluster", title="cluster", look=cluster.look),
