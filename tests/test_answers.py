@@ -18,6 +18,7 @@ from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import NotSeen
 from ai_assets.desk.answer_query import answer_view
 from ai_assets.forgetting.erasing import forget
+from ai_assets.inference import history
 from ai_assets.inference.engine import Engine
 from ai_assets.inference.load import load_inference
 from ai_assets.inference.records import Answer, Caller
@@ -180,6 +181,15 @@ def test_the_page_and_the_api_refuse_alike_whom_no_collection_lets_in(office: Pr
 # What is gone
 
 
+_LEFT = f"{history._OF_ERASED} {history._COLUMNS} JOIN chain ON chain.id = attempts.attempt_id"
+
+
+def _as_before_it_was_known(connection: sa.Connection) -> None:
+    """A store in which documents were forgotten before m052."""
+    connection.exec_driver_sql("DROP TABLE erased_calls")
+    connection.exec_driver_sql("DELETE FROM schema_migrations WHERE name = 'm052_erased_calls'")
+
+
 def test_of_a_forgotten_document_the_question_and_the_answer_are_gone_and_it_says_so(
     office: Project,
     asked: Collection,
@@ -187,6 +197,14 @@ def test_of_a_forgotten_document_the_question_and_the_answer_are_gone_and_it_say
     stores, call, other = office.stores(), call_of(office), call_of(office, document=f"{DAY}/fire-1.txt")
     ada = known(stores.state, "ada", "admin")
     forget(stores, asked, BURNT, by=ada, reason="asked by letter")
+    with stores.state.write() as connection:
+        left = history.left_of(connection, call)
+        _as_before_it_was_known(connection)
+    with office.stores().state.read() as connection:  # upgraded
+        assert history.left_of(connection, call) == left != []
+        assert history.left_of(connection, other) == []
+        plan = [row[-1] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {_LEFT}", {"key": call})]
+        assert not [step for step in plan if "SCAN attempts" in step], plan
     found = open_answer(stores, call)
     assert found is not None
     assert (found.sent, found.text, found.body) == (None, None, None)

@@ -1,12 +1,17 @@
 """Claims about `ai-assets doctor`: each mistake is one finding with its remedy, the other checks go on, nothing is
 made, no secret is shown, and what hangs is said."""
 
+import base64
 import datetime
 import json
 import os
+import socket
+import sqlite3
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,6 +21,7 @@ import sqlalchemy as sa
 import yaml
 from conftest import Project
 from doctoring import levels, one, seen
+from kubelet.certificate import write_certificate
 from test_patience import black_hole, closed_port
 from typer.testing import CliRunner
 
@@ -240,6 +246,102 @@ def test_an_endpoint_without_its_key_or_without_anybody_there_is_told(
     assert SECRET not in str(found)
 
 
+def token(claims: object, header: object) -> str:
+    parts = (json.dumps(each).encode() for each in (header, claims))
+    return ".".join([*(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts), SECRET])
+
+
+@pytest.mark.parametrize(
+    ("claims", "level", "said"),
+    [
+        ({"exp": time.time() - 60}, "error", "it expired at 20"),
+        ({"exp": time.time() + 3.5 * 86_400}, "warning", "it expires in 3 day(s), at 20"),
+        ({"exp": time.time() + 40 * 86_400}, "ok", "it holds until 20"),
+        ({"exp": 1e30}, None, ""),
+        ({"exp": "soon"}, None, ""),
+        ({}, None, ""),
+        ([], None, ""),
+    ],
+)
+def test_a_key_that_is_a_jwt_tells_its_end_and_is_not_shown(
+    project: Project, monkeypatch: pytest.MonkeyPatch, claims: object, level: str | None, said: str
+) -> None:
+    key = token(claims, {"alg": "RS256", "typ": "JWT"})
+    monkeypatch.setenv("FAR_KEY", key)
+    declare_models(project, key="FAR_KEY")
+    found = seen("endpoints")
+    of_key = [each for each in found if each.looked_at == "key FAR_KEY (a JWT)"]
+    assert [each.level for each in of_key] == ([level] if level else [])
+    assert said in "".join(each.found for each in of_key)
+    assert not [part for part in key.split(".") if part in str(found)]
+    monkeypatch.setenv("FAR_KEY", token(claims, {"kind": "of our own"}))
+    assert not [each for each in seen("endpoints") if "JWT" in each.looked_at]
+
+
+@contextmanager
+def tls_server(folder: Path, days: float) -> Iterator[tuple[str, str]]:
+    """Ends every connection after the handshake. Its address, and its certificate, which nobody else vouches for."""
+    folder.mkdir()
+    certificate, key = write_certificate(folder, days)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    taken, _ = server.accept()
+                except OSError:
+                    return
+                with taken, suppress(OSError), context.wrap_socket(taken, server_side=True):
+                    pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{server.getsockname()[1]}/v1", certificate.read_text()
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def test_certificates_that_end_soon_have_ended_or_are_not_believed_are_told(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert one(seen("certificates"), "ok").found == "nothing that is declared is reached by TLS"
+    with ExitStack() as running:
+        days = {"later": 40, "soon": 3.5, "ended": -1, "stranger": 40}
+        made = {name: running.enter_context(tls_server(tmp_path / name, each)) for name, each in days.items()}
+        silent = running.enter_context(black_hole()).replace("http:", "https:")
+        away = running.enter_context(closed_port()).replace("http:", "https:")
+        believed = tmp_path / "believed.pem"
+        believed.write_text("".join(made[name][1] for name in ("later", "soon", "ended")))
+        monkeypatch.setenv("SSL_CERT_FILE", str(believed))
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(believed))
+        store = made["soon"][0].removesuffix("/v1")
+        monkeypatch.setenv("AI_ASSETS_DATA_URL", f"s3://bucket/prefix?endpoint_override={store}")
+        addresses = {**{name: address for name, (address, _) in made.items()}, "silent": silent, "away": away}
+        endpoints = {name: {"base_url": url, "model": "m", "free": True} for name, url in addresses.items()}
+        endpoints["plain"] = {"base_url": "http://127.0.0.1:9", "model": "m", "free": True}
+        (project.root / "inference.yaml").write_text(yaml.safe_dump({"endpoints": endpoints}))
+        found = {each.looked_at.rpartition("(")[2].rstrip(")"): each for each in seen("certificates", 6.0)}
+    told = {name: (each.level, each.found) for name, each in found.items()}
+    assert told.keys() == {*(f"endpoint {name}" for name in addresses), "bucket"}
+    assert told["endpoint later"][0] == "ok"
+    assert told["endpoint later"][1].startswith("it holds until 20")
+    for name in ("endpoint soon", "bucket"):
+        assert told[name][0] == "warning"
+        assert told[name][1].startswith("it expires in 3 day(s), at 20")
+    assert told["endpoint ended"] == ("error", "it is not accepted: certificate has expired")
+    assert "renewed" in found["endpoint ended"].fix
+    assert told["endpoint stranger"][0] == "error"
+    assert "self-signed certificate" in told["endpoint stranger"][1].replace("self signed", "self-signed")
+    assert "SSL_CERT_FILE" in found["endpoint stranger"].fix
+    assert told["endpoint silent"][0] == "note"
+    assert "timed out" in told["endpoint silent"][1]
+    assert told["endpoint away"][0] == "note"
+
+
 def test_an_endpoint_that_a_collection_may_ask_is_an_error_where_another_is_a_warning(project: Project) -> None:
     with closed_port() as address:
         declare_models(project, base_url=address)
@@ -320,6 +422,24 @@ def test_a_sensor_whose_last_tick_failed_is_told_until_one_succeeds(project: Pro
         assert "its last tick failed: ValueError: no such release" in found.found
         tick(opened, TickStatus.SUCCESS, None)
         assert "warning" not in levels(seen("daemon"))
+
+
+def test_tables_of_an_older_or_newer_dagster_are_told_with_what_brings_them_up_to_date(project: Project) -> None:
+    with project.instance():
+        assert levels(seen("dagster")) == {"ok"}
+    runs = project.home.dagster / "history" / "runs.db"
+    with closing(sqlite3.connect(runs)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '7e2f3204cf8e'")
+        connection.commit()
+        before = one(seen("dagster"), "warning")
+        connection.execute("UPDATE alembic_version SET version_num = 'cafe00000000'")
+        connection.commit()
+    assert before.looked_at == f"Dagster's tables in {runs}"
+    assert "an older Dagster made them: 2 of its migrations are due (revision 7e2f3204cf8e, head " in before.found
+    assert before.fix.endswith(f"then: DAGSTER_HOME={project.home.dagster} dagster instance migrate")
+    assert "a newer Dagster has changed them (revision cafe00000000" in one(seen("dagster"), "warning").found
+    runs.write_text("no database")
+    assert levels(seen("dagster")) == {"ok"}
 
 
 def test_an_up_that_ended_is_told_and_one_whose_pages_do_not_answer_too(project: Project) -> None:

@@ -1,6 +1,10 @@
 """Claims about `ai-assets doctor` with a real PostgreSQL, a real S3 API and an API server of Kubernetes' shape: what
 keeps a run from beginning is one sentence, said by the doctor and by whoever would run."""
 
+import os
+import pwd
+import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -14,11 +18,13 @@ from conftest import Project
 from doctoring import levels, one, seen
 from kubelet.api_client import ApiAccess, ApiClient
 from kubelet.api_server import ApiServer
+from kubelet.certificate import write_certificate
 from postgres_server import Postgres
 from s3_server import CREDENTIALS, FaultyStore, client_of, s3_server
 
 from ai_assets.base.errors import StateUnavailable
 from ai_assets.base.home import Home
+from ai_assets.orchestration.dagster_storage import HomeStorage
 from ai_assets.storage.objects import DataStoreUnusable
 from ai_assets.storage.state import StateStore
 from ai_assets.storage.stores import Stores
@@ -59,6 +65,56 @@ def test_a_database_is_looked_at_and_not_migrated(database: str, postgres: Postg
         connection.execute("DELETE FROM schema_migrations WHERE name = (SELECT max(name) FROM schema_migrations)")
     for _ in range(2):
         assert "1 upgrade(s) are due" in one(seen("database"), "note").found
+    assert one(seen("dagster"), "ok").found == "there are none yet"
+    HomeStorage.at(Home.from_environment())
+    assert "they are those of this Dagster" in one(seen("dagster"), "ok").found
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '7e2f3204cf8e'")
+    assert "2 of its migrations are due" in one(seen("dagster"), "warning").found
+
+
+def with_tls(postgres: Postgres, certificate: Path, key: Path) -> None:
+    """The server shows that certificate to whoever connects from now on."""
+    if os.geteuid() == 0:
+        owner = pwd.getpwnam("postgres")
+        for path in (certificate.parent, key, certificate):
+            os.chown(path, owner.pw_uid, owner.pw_gid)
+    files = (f"ALTER SYSTEM SET ssl_{name}_file = '{path}'" for name, path in (("cert", certificate), ("key", key)))
+    asked(postgres, *files, "ALTER SYSTEM SET ssl = on", "SELECT pg_reload_conf()")
+    until_tls(postgres, is_on=True)
+
+
+def until_tls(postgres: Postgres, *, is_on: bool) -> None:
+    """Each connection is served by what the server has read of its settings when it was made."""
+    for _ in range(500):
+        with psycopg.connect(postgres.url(), sslmode="prefer") as connection:
+            if connection.pgconn.ssl_in_use == is_on:
+                return
+        time.sleep(0.02)
+    raise AssertionError
+
+
+def test_the_certificate_of_the_database_is_told(
+    database: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "speaks without TLS" in one(seen("certificates"), "ok").found
+    with tempfile.TemporaryDirectory(dir=postgres.folder) as folder:
+        certificate, key = write_certificate(Path(folder), days=5.5)
+        with_tls(postgres, certificate, key)
+        try:
+            assert "it expires in 5 day(s)" in one(seen("certificates"), "warning").found
+            monkeypatch.setenv("AI_ASSETS_STATE_URL", f"{database}?sslmode=verify-full&sslrootcert={certificate}")
+            assert "it expires in 5 day(s)" in one(seen("certificates"), "warning").found
+            (other := Path(folder) / "other").mkdir()
+            stranger, _ = write_certificate(other)
+            monkeypatch.setenv("AI_ASSETS_STATE_URL", f"{database}?sslmode=verify-ca&sslrootcert={stranger}")
+            found = one(seen("certificates"), "error")
+            assert "it is not accepted" in found.found
+            assert "sslrootcert" in found.fix
+        finally:
+            asked(postgres, *(f"ALTER SYSTEM RESET {name}" for name in ("ssl", "ssl_cert_file", "ssl_key_file")))
+            asked(postgres, "SELECT pg_reload_conf()")
+            until_tls(postgres, is_on=False)
 
 
 def test_wrong_credentials_and_a_missing_database_are_said_by_the_doctor_and_at_the_start(

@@ -71,6 +71,17 @@ def test_a_column_that_delta_cannot_hold_is_named() -> None:
         delta._field(pa.field("row.took", pa.duration("us")))
 
 
+def test_the_command_says_that_there_is_no_such_collection(published_project: Project, tmp_path: Path) -> None:
+    elsewhere = {"AI_ASSETS_HOME": str(tmp_path / "home")}
+    for name, environment, said in (
+        ("noted", {}, "error: There is no collection 'noted' in "),
+        ("notes", elsewhere, "error: notes has no live release yet."),
+        ("noted", elsewhere, "error: There is no collection 'noted' in "),
+    ):
+        done = published_project.cli("export", name, str(tmp_path / "to"), **environment)
+        assert (done.returncode, done.stderr.startswith(said)) == (2, True), done.stderr
+
+
 def test_the_command_says_where_it_is(live: Published, published_project: Project, tmp_path: Path) -> None:
     done = published_project.cli("export", "notes", str(tmp_path / "to"), "--release", "1", "--json")
     assert done.returncode == 0, done.stderr

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 from conftest import Project
 from published import DAY, FIRST, OTHER, published_twice
 from s3_server import CREDENTIALS, bucket_credentials, s3_server  # noqa: F401 - a fixture
@@ -18,7 +20,7 @@ import ai_assets
 from ai_assets.base.errors import DatasetAltered, UserError
 from ai_assets.collection.loading import load_collection
 from ai_assets.reading.published import Published
-from ai_assets.signoff import live_index, releases
+from ai_assets.signoff import live_index, releases, served
 from ai_assets.signoff.errors import ReleaseAltered
 
 
@@ -51,6 +53,22 @@ def test_an_earlier_release_by_its_number_or_its_moment(live: Published) -> None
         live.release(7)
 
 
+def test_a_question_reads_each_kind_of_publication_record_once(published_project: Project) -> None:
+    asked: list[str] = []
+
+    def noted(_c: Any, _cursor: Any, statement: str, given: Any, *_more: Any) -> None:
+        if "FROM audit" in statement:
+            asked.extend(value for value in given if value in ("published", "rolled back"))
+
+    with published_project.stores() as stores:
+        sa.event.listen(sa.Engine, "before_cursor_execute", noted)
+        try:
+            served.newest_live(stores, "notes")
+        finally:
+            sa.event.remove(sa.Engine, "before_cursor_execute", noted)
+    assert sorted(asked) == ["published", "rolled back"]
+
+
 def test_duckdb_lance_and_search_answer_from_the_same_release(live: Published) -> None:
     connection = live.duckdb()
     found = connection.execute(
@@ -67,7 +85,10 @@ def test_what_is_asked_wrongly_is_said(live: Published, tmp_path: Path) -> None:
         (lambda: live.arrow("pages"), "has no table 'pages'; it has documents and chunks"),  # type: ignore[arg-type]
         (lambda: live.arrow(columns=["colour"]), "Release 2 of notes has no column 'colour'; it has partition, "),
         (lambda: live.arrow(partitions=["2026-10-07"]), f"no partition '2026-10-07'; it has {DAY}, {OTHER}"),
-        (lambda: ai_assets.live("noted", project=live._place.home.project), "noted has no live release"),  # type: ignore[attr-defined]
+        (
+            lambda: ai_assets.live("noted", project=live._place.home.project),  # type: ignore[attr-defined]
+            r"There is no collection 'noted' in .*collections, .* \(found: notes\)",
+        ),
         (lambda: ai_assets.live("notes", data=tmp_path), r"Say whom you believe: trust="),
     ]:
         with pytest.raises(UserError, match=said):
@@ -80,6 +101,25 @@ def test_a_place_without_a_home_is_said_and_none_is_made(tmp_path: Path, monkeyp
     with pytest.raises(UserError, match=r"There is no home at .*\.ai-assets\. Say where the project is"):
         ai_assets.live("notes", project=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_script_that_asks_wrongly_ends_in_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a library raised below, and the lines that led there, are not above the sentence."""
+    for name in ("AI_ASSETS_HOME", "AI_ASSETS_STATE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "trust.json").write_text("{}")
+    for options, said in (
+        ({}, "HomeMissing: There is no home at "),
+        ({"data": ".", "trust": "trust.json"}, "AuditKeyUnusable: The key trust.json cannot be used: "),
+    ):
+        script = f"import ai_assets\nai_assets.live('notes', **{options!r})\n"
+        done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, text=True, capture_output=True, check=False)
+        *above, sentence = done.stderr.strip().splitlines()
+        assert said in sentence
+        assert [line for line in above if not line.startswith("    ")] == [
+            "Traceback (most recent call last):", '  File "<string>", line 2, in <module>',
+            next(line for line in above if "published.py" in line),
+        ]  # fmt: skip
 
 
 def copied(given: Project, folder: Path) -> Project:

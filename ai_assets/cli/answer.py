@@ -10,7 +10,6 @@ from ai_assets.base.printable import readable_json
 from ai_assets.cli.ledger import Asked, attempts_table, shortened
 from ai_assets.cli.output import AsJson, console, money, print_json, stores_to_read, table
 from ai_assets.inference import history
-from ai_assets.inference.answer_query import left_of
 from ai_assets.inference.history import CallUnknown
 from ai_assets.run.answer import AnswerRecord, AnswerUse, open_answer
 
@@ -28,7 +27,7 @@ def answer(
         try:
             key = history.find(connection, asked)
         except CallUnknown:
-            if not left_of(connection, asked):
+            if not history.left_of(connection, asked):
                 raise
             key = asked  # in full, of one that was erased
     found = open_answer(places, key)

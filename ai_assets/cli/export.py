@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
-from ai_assets.cli.output import AsJson, CollectionName, console, errors, print_json
+from ai_assets.cli.output import AsJson, CollectionName, collection, console, errors, print_json
 from ai_assets.reading import published
+from ai_assets.reading.errors import HomeMissing
 from ai_assets.reading.export import Format
 from ai_assets.reading.export import export as write
+from ai_assets.signoff.errors import NothingLive
 
 
 def export(
@@ -20,7 +22,11 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """The live release as Parquet, JSON lines, a Delta or an Iceberg table, with labels, vectors and who signed."""
-    found = published.live(name)
+    try:
+        found = published.live(name)
+    except HomeMissing:
+        collection(name, signed=True)
+        raise NothingLive(name) from None
     chosen = found if release is None else found.release(release)
     exported = write(chosen, to, into, errors.print)
     if as_json:

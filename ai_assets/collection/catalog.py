@@ -49,12 +49,15 @@ class Catalog:
             return {}
         return {name: entry.tenant for name, entry in self.entries().items()}
 
-    def load(self, name: str) -> Collection:
-        """Checked as a whole; wrong input is a UserError that says where."""
+    def entry(self, name: str) -> CatalogEntry:
         entries = self.entries()
         if name not in entries:
             raise CollectionUnknown(name, list(entries), self.home.project / FOLDER)
-        return self._load(entries[name])
+        return entries[name]
+
+    def load(self, name: str) -> Collection:
+        """Checked as a whole; wrong input is a UserError that says where."""
+        return self._load(self.entry(name))
 
     def all(self) -> list[Collection]:
         return [self._load(entry) for entry in self.entries().values()]

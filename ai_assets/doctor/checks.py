@@ -8,6 +8,7 @@ from ai_assets.doctor import (
     code,
     contracts,
     daemon,
+    dagster_tables,
     database,
     declarations,
     disk,
@@ -16,6 +17,7 @@ from ai_assets.doctor import (
     outside_listeners,
     programs,
     secret_files,
+    tls,
     versions,
 )
 from ai_assets.doctor.examination import HealthCheck
@@ -30,8 +32,10 @@ CHECKS = (
     HealthCheck(name="bucket", title="bucket", look=bucket.look),
     HealthCheck(name="disk", title="disk", look=disk.look),
     HealthCheck(name="daemon", title="daemons, sensors and schedules", look=daemon.look),
+    HealthCheck(name="dagster", title="Dagster's tables", look=dagster_tables.look, patience=dagster_tables.PATIENCE),
     HealthCheck(name="secrets", title="keys", look=secret_files.look),
     HealthCheck(name="endpoints", title="endpoints", look=endpoints.look),
+    HealthCheck(name="certificates", title="TLS certificates", look=tls.look),
     HealthCheck(name="canaries", title="canaries", look=canary.look),
     HealthCheck(name="budgets", title="budgets", look=budgets.look),
     HealthCheck(name="cluster", title="cluster", look=cluster.look),

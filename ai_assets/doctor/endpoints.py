@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import REHEARSAL_VARIABLE, variable
+from ai_assets.doctor.expiry import end_of_jwt, ending
 from ai_assets.doctor.findings import Finding, Level, fine, noted, of_error
 from ai_assets.doctor.installation import Installation
 from ai_assets.inference.prices import call_price
@@ -31,6 +32,10 @@ def look(at: Installation) -> Iterator[Finding]:
         found = {asked[each]: each.result() for each in as_completed(asked)}
     for name in names:
         yield from _told(name, found[name], level)
+    for variable_name in dict.fromkeys(settings.endpoints[name].key for name in names):
+        if variable_name is not None and (ends := end_of_jwt((variable(variable_name) or "").strip())) is not None:
+            fix = f"Have a new one issued, and set {variable_name} to it where commands and runs begin."
+            yield ending(f"key {variable_name} (a JWT)", ends, fix)
 
 
 def _one(name: str, at: Installation) -> Trial | Finding | UserError:

@@ -269,6 +269,7 @@ def _indexes(stores: Stores, collection: str) -> Iterator[Erasure]:
 def _state(state: StateStore, collection: str, found: Places) -> Iterator[Erasure]:
     documents, partitions = sorted(found.documents), found.partitions
     with state.write() as connection:
+        connection.execute(_ERASED_CALLS, {"k": list(found.calls)})
         for what, statement in _STATEMENTS.items():
             query = sa.text(statement)
             given: dict[str, Any] = {"c": collection, "erased": ERASED}
@@ -282,6 +283,10 @@ def _state(state: StateStore, collection: str, found: Places) -> Iterator[Erasur
                 yield Erasure(where="state store", what=f"{changed} {what}")
 
 
+_ERASED_CALLS = sa.text(
+    "INSERT INTO erased_calls SELECT call_key, attempt_id FROM calls WHERE call_key IN :k"
+).bindparams(sa.bindparam("k", type_=sa.Text, expanding=True))
+"""What is left of them is found by their keys."""
 _STATEMENTS: Mapping[str, str] = {
     "answers of models": (
         "DELETE FROM answers WHERE attempt_id IN (SELECT attempt_id FROM attempts WHERE call_key IN :k )"

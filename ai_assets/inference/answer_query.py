@@ -84,11 +84,6 @@ def answers_behind(connection: sa.Connection, keys: Collection[str]) -> Mapping[
     return found
 
 
-def left_of(connection: sa.Connection, key: str) -> list[Attempt]:
-    """Attempts of a call that was erased with a forgotten document: they keep its key and the dollars."""
-    return history.in_order(history.attempts(connection, call=key))
-
-
 def _of(query: str) -> sa.TextClause:
     return sa.text(query).bindparams(sa.bindparam("attempts", expanding=True))
 

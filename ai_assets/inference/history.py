@@ -144,10 +144,9 @@ def attempts(
     run: str | None = None,
     document: str | None = None,
     state: State | None = None,
-    call: str | None = None,
     limit: int | None = None,
 ) -> list[Attempt]:
-    """The latest first. A run is named by its id or the beginning of it. By `call` all are looked through."""
+    """The latest first. A run is named by its id or the beginning of it."""
     scope = {"collection": collection, "asset": asset, "run": run}
     given = {name: value for name, value in scope.items() if value is not None}
     conditions = [_SCOPES[name] for name in given]
@@ -157,25 +156,24 @@ def attempts(
         wanted.append("attempts.document = :document")
     if state is not None:
         wanted.append(_STATES[state])
-    if call is not None:
-        wanted.append("attempts.call_key = :call")
     where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
     most = " LIMIT :limit" if limit is not None else ""
     statement = f"{_COLUMNS}{where} ORDER BY attempts.sent_at DESC, attempts.attempt_id DESC{most}"
-    rows = connection.execute(sa.text(statement), {**given, "document": document, "call": call, "limit": limit})
+    rows = connection.execute(sa.text(statement), {**given, "document": document, "limit": limit})
     return [_attempt(row) for row in rows]
 
 
 # Back from the attempt that the call points to, then forth: after an answer that came late, others lie behind it.
-_OF_CALL = """
+_CHAIN = """
 WITH RECURSIVE
     back(id) AS (
-        SELECT attempt_id FROM calls WHERE call_key = :key
+        SELECT attempt_id FROM {table} WHERE call_key = :key
         UNION SELECT previous_id FROM attempts JOIN back ON attempts.attempt_id = back.id
         WHERE previous_id IS NOT NULL),
     chain(id) AS (
         SELECT id FROM back
         UNION SELECT attempts.attempt_id FROM attempts JOIN chain ON attempts.previous_id = chain.id)"""
+_OF_CALL, _OF_ERASED = _CHAIN.format(table="calls"), _CHAIN.format(table="erased_calls")
 
 _SCOPES = {
     "collection": "collection = :collection",
@@ -236,10 +234,17 @@ def call(connection: sa.Connection, key: str) -> Call:
 
 def attempts_of(connection: sa.Connection, key: str) -> list[Attempt]:
     """All attempts of a call, in the order in which they were made."""
-    rows = connection.execute(
-        sa.text(f"{_OF_CALL} {_COLUMNS} JOIN chain ON chain.id = attempts.attempt_id"), {"key": key}
-    )
-    return in_order([_attempt(row) for row in rows])
+    return _along(connection, _OF_CALL, key)
+
+
+def left_of(connection: sa.Connection, key: str) -> list[Attempt]:
+    """Attempts of a call that was erased with a forgotten document: they keep its key and the dollars."""
+    return _along(connection, _OF_ERASED, key)
+
+
+def _along(connection: sa.Connection, chain: str, key: str) -> list[Attempt]:
+    statement = sa.text(f"{chain} {_COLUMNS} JOIN chain ON chain.id = attempts.attempt_id")
+    return in_order([_attempt(row) for row in connection.execute(statement, {"key": key})])
 
 
 def in_order(made: Sequence[Attempt]) -> list[Attempt]:

@@ -74,7 +74,12 @@ class HomePlace:
         return self._stores.lake
 
     def live(self) -> Release:
-        return served.newest_live(self._stores, self.name)
+        try:
+            return served.newest_live(self._stores, self.name)
+        except NothingLive:
+            if self.name not in recorded(self._stores.state):
+                Catalog(self.home).entry(self.name)
+            raise
 
     def numbered(self, number: int) -> Release:
         with self._stores.state.read() as connection:

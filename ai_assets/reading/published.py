@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
+from ai_assets.base.errors import UserError
 from ai_assets.base.home import TRUST_VARIABLE, Home, variable
 from ai_assets.collection.contract import SOMETIMES
 from ai_assets.reading.errors import ColumnsMissing, MomentUnclear, PartitionUnreleased, TableUnknown
@@ -46,12 +47,15 @@ def live(
     (`data="s3://bucket/prefix"`, or a folder that holds `lake` and `index`) and whose signature counts (`trust`, the
     file `keys/trust.json` of the home that publishes).
     """
-    if data is not None:
-        believed = trust or variable(TRUST_VARIABLE)
-        place: ReleasePlace = DataPlace.of(collection, str(data), Path(believed) if believed else None)
-    else:
-        place = HomePlace(collection, Home.from_environment(Path(project).absolute() if project else None))
-    return Published(place, place.live())
+    try:
+        if data is not None:
+            believed = trust or variable(TRUST_VARIABLE)
+            place: ReleasePlace = DataPlace.of(collection, str(data), Path(believed) if believed else None)
+        else:
+            place = HomePlace(collection, Home.from_environment(Path(project).absolute() if project else None))
+        return Published(place, place.live())
+    except UserError as error:  # its sentence says all; what led to it would stand above it, where nobody catches it
+        raise error.with_traceback(None) from None
 
 
 class Published:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from ai_assets.base.errors import DatasetDamaged
 from ai_assets.base.masking import masked
 from ai_assets.inference import history
-from ai_assets.inference.answer_query import DocumentReuse, left_of, packed_of, reuses_of
+from ai_assets.inference.answer_query import DocumentReuse, packed_of, reuses_of
 from ai_assets.inference.answer_text import answer_text
 from ai_assets.inference.history import Attempt
 from ai_assets.inference.sent import SentMessage, SentRequest, read_sent, unpacked
@@ -91,7 +91,7 @@ def open_answer(stores: Stores, key: str, sees: Sees = lambda _collection: True)
     """None where there is no such answer, or it is of collections that may not be seen: nobody learns which."""
     with stores.state.read() as connection:
         made, erased = history.attempts_of(connection, key), None
-        if not made and (made := left_of(connection, key)):
+        if not made and (made := history.left_of(connection, key)):
             erased = _why_erased(connection, made, sees)
         reuses = reuses_of(connection, made)
         places = _places(made, reuses, sees)

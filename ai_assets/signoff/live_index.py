@@ -161,10 +161,9 @@ def repair(stores: Stores, collection: str) -> str | None:
 
 
 def _pointer(connection: sa.Connection, collection: str) -> _Pointer | None:
-    release, record = releases.live(connection, collection), releases.live_record(connection, collection)
-    trust = keys.trust_of(connection)
-    if release is None or record is None:
+    if (found := releases.live_by_record(connection, collection)) is None:
         return None
+    (release, record), trust = found, keys.trust_of(connection)
     return _Pointer(release=release, record=record, chain=trust.chain if trust else "")
 
 

@@ -167,14 +167,21 @@ def last_number(connection: sa.Connection, collection: str) -> int:
 
 def get(connection: sa.Connection, collection: str, number: int) -> Release:
     """Raises `ReleaseAltered` where it is not what was published."""
+    return _get(connection, collection, number, None)
+
+
+def _get(connection: sa.Connection, collection: str, number: int, publication: Record | None) -> Release:
+    """`publication`: its record, where it was read already."""
     row = connection.execute(
         sa.text("SELECT * FROM releases WHERE collection = :c AND number = :n"), {"c": collection, "n": number}
     ).mappings().one_or_none()  # fmt: skip
     if row is None:
         query = sa.text("SELECT number FROM releases WHERE collection = :c ORDER BY number")
         raise ReleaseUnknown(collection, number, list(connection.execute(query, {"c": collection}).scalars()))
-    records = _records(connection, collection, "published")
-    return _published(connection, row, next((r for r in records if r.subject["release"] == number), None))
+    if publication is None:
+        records = _records(connection, collection, "published")
+        publication = next((record for record in records if record.subject["release"] == number), None)
+    return _published(connection, row, publication)
 
 
 def _records(
@@ -208,16 +215,26 @@ def _require_signed(connection: sa.Connection, name: str, record: Record) -> Non
 
 def live_number(connection: sa.Connection, collection: str) -> int | None:
     """As the chain last said, which the pointer must say too."""
+    record = _pointing(connection, collection)
+    return None if record is None else _number(record)
+
+
+def _pointing(connection: sa.Connection, collection: str) -> Record | None:
+    """The record that says what readers see, where the pointer says the same and its signature holds."""
     query = sa.text("SELECT number FROM live_releases WHERE collection = :c")
     stored: int | None = connection.execute(query, {"c": collection}).scalar_one_or_none()
     record = live_record(connection, collection)
-    told = int(str(record.subject["release"])) if record else None
+    told = _number(record) if record else None
     if stored != told:
         found = f"it names release {stored or 'none'}, and the audit chain {told or 'none'}"
         raise ReleaseAltered(f"The live pointer of {collection}", found, collection, told)
     if record is not None:
         _require_signed(connection, f"Release {told} of {collection}", record)
-    return told
+    return record
+
+
+def _number(record: Record) -> int:
+    return int(str(record.subject["release"]))
 
 
 def live_record(connection: sa.Connection, collection: str) -> Record | None:
@@ -232,12 +249,24 @@ def live_record(connection: sa.Connection, collection: str) -> Record | None:
 
 def live(connection: sa.Connection, collection: str) -> Release | None:
     """What readers see. Raises `ReleaseAltered` where that is not what was published."""
-    number = live_number(connection, collection)
-    return None if number is None else get(connection, collection, number)
+    found = live_by_record(connection, collection)
+    return None if found is None else found[0]
+
+
+def live_by_record(connection: sa.Connection, collection: str) -> tuple[Release, Record] | None:
+    """The same, with the record that says so."""
+    if (record := _pointing(connection, collection)) is None:
+        return None
+    publication = record if record.action == "published" else None
+    return _get(connection, collection, _number(record), publication), record
 
 
 def require_live(connection: sa.Connection, collection: str) -> Release:
-    found = live(connection, collection)
+    return require_live_by_record(connection, collection)[0]
+
+
+def require_live_by_record(connection: sa.Connection, collection: str) -> tuple[Release, Record]:
+    found = live_by_record(connection, collection)
     if found is None:
         raise NothingLive(collection)
     return found

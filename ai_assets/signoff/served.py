@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from ai_assets.embedding.spec import FIRST, further_columns
 from ai_assets.signoff import audit, authority, checkpoints, releases
+from ai_assets.signoff.audit import Record
 from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.errors import IndexAltered, IndexLost, ReleaseAltered
 from ai_assets.signoff.frozen_candidate import has_snapshot, snapshot_paths
@@ -50,8 +51,8 @@ def _altered(index: SearchIndex, release: Release) -> str | None:
 
 def require_served(stores: Stores, connection: sa.Connection, collection: str) -> Release:
     """The live release, if all of it that is the same for every reader is as it was published."""
-    live = releases.require_live(connection, collection)
-    require_newest(stores, connection, collection)
+    live, record = releases.require_live_by_record(connection, collection)
+    require_newest(stores, connection, record)
     require_index(stores, live)
     return live
 
@@ -59,8 +60,8 @@ def require_served(stores: Stores, connection: sa.Connection, collection: str) -
 def newest_live(stores: Stores, collection: str) -> Release:
     """The live release, if no later record was taken away; its index is not looked at."""
     with stores.state.read() as connection:
-        live = releases.require_live(connection, collection)
-        require_newest(stores, connection, collection)
+        live, record = releases.require_live_by_record(connection, collection)
+        require_newest(stores, connection, record)
         return live
 
 
@@ -68,20 +69,19 @@ _walked: dict[tuple[str, int, str], tuple[int, str]] = {}
 """How far the chain was walked from a record on, by store and record."""
 
 
-def require_newest(stores: Stores, connection: sa.Connection, collection: str) -> None:
+def require_newest(stores: Stores, connection: sa.Connection, record: Record) -> None:
     """Raises `ReleaseAltered` where a later record, which may say that another release is live, was taken away.
 
-    From the record that says what is live, every link is followed up to the last record, whose signature stands for all
+    From `record`, which says what is live, every link is followed up to the last record, whose signature stands for all
     before it; and the chain is not shorter than the newest checkpoint of this home says.
     """
+    collection = str(record.subject["collection"])
     name = f"The live pointer of {collection}"
     kept = max((held.note.size for held in checkpoints.kept_notes(stores.home.checkpoints)), default=0)
     with stores.state.read() as now:  # a checkpoint that is made meanwhile may be ahead of the other transaction
         found: int = now.execute(sa.text("SELECT coalesce(max(seq), 0) FROM audit")).scalar_one()
     if found < kept:
         raise ReleaseAltered(name, f"the audit chain has {found} records, and a checkpoint says {kept}", collection)
-    if (record := releases.live_record(connection, collection)) is None:
-        return
     begun = (stores.state.url, record.seq, record.hash)
     seq, last_hash = _walked.get(begun, (record.seq, record.hash))
     if (there := audit.get(connection, seq)) is None or there.hash != last_hash:

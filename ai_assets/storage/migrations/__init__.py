@@ -39,6 +39,7 @@ from ai_assets.storage.migrations import (
     m046_canary,
     m047_release_cards,
     m049_judge_ratings,
+    m052_erased_calls,
     m053_gate_stops,
     m055_target_rebuilds,
 )
@@ -78,6 +79,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m046_canary", m046_canary.up),
     ("m047_release_cards", m047_release_cards.up),
     ("m049_judge_ratings", m049_judge_ratings.up),
+    ("m052_erased_calls", m052_erased_calls.up),
     ("m053_gate_stops", m053_gate_stops.up),
     ("m055_target_rebuilds", m055_target_rebuilds.up),
 )
