@@ -71,6 +71,10 @@ def trace_of_run(run_id: str) -> int:
     return _number(f"run {run_id}", 16)
 
 
+def new_trace_id() -> int:
+    return random.getrandbits(128) or 1
+
+
 def new_span_id() -> int:
     return random.getrandbits(64) or 1
 
