@@ -14,7 +14,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from collector import Collector, Span, collecting, spans_in
+from collector import ENDPOINT, Collector, Span, collecting, spans_in
 from conftest import DAYS, STAGE, Project, eventually
 from engines import check_books, declare, one, question, questions, rows
 from hypothesis import given
@@ -35,27 +35,17 @@ from ai_assets.run.refresh import refresh
 from ai_assets.run.sinks import Sinks
 from ai_assets.storage.state import StateStore
 from ai_assets.telemetry import opening, span_encoding
+from ai_assets.telemetry.command_span import command_span
 from ai_assets.telemetry.conventions import LATEST, OPT_IN
 from ai_assets.telemetry.settings import CONTENT
 from ai_assets.telemetry.span_records import EndedSpan
 from ai_assets.telemetry.trace_context import TraceContext, parsed, trace_of_run
 
-ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 DAY, NEXT = "2026-10-05", "2026-10-06"
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SECRET = "sk-a-secret-that-nobody-may-read"
 CALLER = Caller(collection="notes", asset="kind", partition=DAY, run_id="run")
 CLIENT, INTERNAL, ERROR = 3, 1, 2
-
-
-@pytest.fixture
-def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    for name in list(os.environ):
-        if name.startswith(("OTEL_", "TRACEPARENT")):
-            monkeypatch.delenv(name)
-    with collecting() as running:
-        monkeypatch.setenv(ENDPOINT, running.url)
-        yield running
 
 
 @pytest.fixture
@@ -298,6 +288,29 @@ def test_requests_of_plain_assets_say_which_attempt_they_leave_from_and_trouble_
         assert dg.materialize([summaries], resources={"llm": LLMResource()}).success
     said = [line for line in capfd.readouterr().err.splitlines() if "collector of telemetry" in line]
     assert len(said) == 1, said
+
+
+# Of commands
+
+
+def test_work_outside_a_run_that_fails_says_why_without_a_secret(
+    project: Project, quick: Provider, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTHER_API_KEY", SECRET)
+
+    def work() -> None:
+        with command_span("shadow notes new", {"shadow": "new"}, print) as hearing:
+            with Engine(one(quick.url), StateStore(sqlite(project)), listener=hearing.calls) as engine:
+                engine.call(question(1), CALLER)
+            raise ValueError(f"something is wrong with {SECRET}")
+
+    with pytest.raises(ValueError, match="wrong"):
+        work()
+    (span,) = collector.named("shadow")
+    assert (span.status, span["error.type"], span["ai_assets.shadow"]) == (ERROR, "_OTHER", "new")
+    assert "something is wrong" in span.said
+    assert SECRET not in span.said
+    assert len(collector.named("chat")) == 1
 
 
 # Names

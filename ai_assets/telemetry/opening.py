@@ -10,10 +10,10 @@ from ai_assets.base.masking import masked
 from ai_assets.telemetry.call_spans import CallSpans, ParentSpans
 from ai_assets.telemetry.metric_sums import MetricSums
 from ai_assets.telemetry.parent_spans import StageParents, StepParents, above_of
-from ai_assets.telemetry.run_spans import RunSpanSink
+from ai_assets.telemetry.run_spans import FAILED, LONGEST_ERROR, RunSpanSink
 from ai_assets.telemetry.settings import TelemetrySettings, telemetry_settings
-from ai_assets.telemetry.span_records import EndedSpan
-from ai_assets.telemetry.trace_context import TraceContext, new_span_id, trace_of_run
+from ai_assets.telemetry.span_records import EndedSpan, Value
+from ai_assets.telemetry.trace_context import TraceContext, new_span_id, new_trace_id, trace_of_run
 
 if TYPE_CHECKING:
     from ai_assets.telemetry.exporting import MetricOutlet, SpanOutlet
@@ -107,6 +107,46 @@ def of_steps(report: Callable[[str], None], tags_of: Callable[[str], Mapping[str
         return None
     steps = StepParents(outlets.put_of, outlets.samples, tags_of)
     return StepTelemetry(calls=outlets.calls_below(steps), steps=steps, outlets=outlets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandTelemetry:
+    """Of one piece of work outside a run."""
+
+    name: str
+    root: TraceContext
+    parent: TraceContext | None
+    about: Mapping[str, Value]
+    calls: CallSpans
+    outlets: Outlets
+    began_ns: int
+
+    def close(self, problem: str | None) -> None:
+        """When it has ended: `problem` is what was wrong with it."""
+        put = self.outlets.put_of(self.root)
+        if put is not None:
+            said = None if problem is None else masked(problem)[:LONGEST_ERROR]
+            failed = {} if said is None else {"error.type": FAILED}
+            parent_id = self.parent.span_id if self.parent is not None else 0
+            put(
+                EndedSpan(
+                    self.name, self.root.trace_id, self.root.span_id, parent_id, self.began_ns, time.time_ns(),
+                    "internal", {**self.about, **failed}, said, state=self.root.state,
+                )
+            )  # fmt: skip
+        self.outlets.close(CLOSE_S)
+
+
+def of_command(name: str, about: Mapping[str, Value], report: Callable[[str], None]) -> CommandTelemetry | None:
+    outlets = opened(report)
+    if outlets is None:
+        return None
+    parent = above_of({})
+    root = outlets.root(new_trace_id(), parent)
+    calls = outlets.calls_below(StageParents(root, outlets.put_of(root)))
+    return CommandTelemetry(
+        name=name, root=root, parent=parent, about=about, calls=calls, outlets=outlets, began_ns=time.time_ns()
+    )
 
 
 def of_further_process(root: TraceContext) -> tuple[CallSpans, Callable[[], None]] | None:
