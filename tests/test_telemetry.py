@@ -192,7 +192,13 @@ def test_a_stage_that_waits_for_its_batch_has_not_failed_and_its_answers_are_reu
             (stage,) = collector.named("stage kind")
             assert (stage.status, stage["ai_assets.waits_for"], stage["ai_assets.calls"]) == (0, "batch", 2)
             assert not collector.named("stage release_candidate")
+            (run,) = collector.named("run notes")
             collected(project, collection)
+            (batch,) = collector.named("batch")
+            assert (batch.trace_id, batch["ai_assets.run.id"]) == (run.trace_id, run["ai_assets.run.id"])
+            assert [(line.name, line["ai_assets.partition"]) for line in collector.below(batch)] == [
+                ("call kind", DAY)
+            ] * 2
             assert project.execute(instance, collection, "notes", **tags).success
     again = next(each for each in collector.named("stage kind") if "ai_assets.waits_for" not in each.attributes)
     calls = collector.below(again)

@@ -289,7 +289,7 @@ class CallSpans(CallListener):
                 name=f"call {caller.asset or 'model'}",
                 parent=self._parents.of(caller),
                 values=values,
-                labels=tuple((name, values[name]) for name in _LABELS if name in values),
+                labels=tuple((name, values[name]) for name in LABELS if name in values),
             )
         return found
 
@@ -331,7 +331,7 @@ def about(caller: Caller) -> dict[str, Value]:
     return {f"ai_assets.{name}": value for name, value in named.items() if value}
 
 
-_LABELS = ("ai_assets.collection", "ai_assets.stage", "ai_assets.tenant")
+LABELS = ("ai_assets.collection", "ai_assets.stage", "ai_assets.tenant")
 """Of metrics: never a partition, run or document."""
 
 

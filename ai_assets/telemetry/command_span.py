@@ -1,15 +1,19 @@
-"""The span of one piece of work outside a run, such as a shadow or a canary: its calls are below it.
+"""Spans of work outside a run: a shadow or a canary with its calls below it, batches that are collected.
 
 Nothing of OpenTelemetry is imported where no collector is configured.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
 
 from ai_assets.inference.call_listener import Hearing
-from ai_assets.inference.canary.asking import Hear
-from ai_assets.inference.canary.records import CanaryRun
 from ai_assets.telemetry.endpoints import is_configured
+
+if TYPE_CHECKING:
+    from ai_assets.inference.batch.batch_listener import BatchListener
+    from ai_assets.inference.canary.asking import Hear
+    from ai_assets.inference.canary.records import CanaryRun
 
 
 @contextmanager
@@ -34,11 +38,26 @@ def command_span(name: str, about: Mapping[str, str], report: Callable[[str], No
         telemetry.close(hearing.problem)
 
 
-def canary_span(report: Callable[[str], None]) -> Hear:
+def canary_span(report: Callable[[str], None]) -> "Hear":
     """Of each run of a canary that asks."""
 
-    def heard(run: CanaryRun) -> AbstractContextManager[Hearing]:
+    def heard(run: "CanaryRun") -> AbstractContextManager[Hearing]:
         about = {"canary.run": str(run.run_id), "canary.model": run.model, "endpoint": run.endpoint}
         return command_span(f"canary {run.endpoint}", about, report)
 
     return heard
+
+
+@contextmanager
+def batches_told(report: Callable[[str], None]) -> "Iterator[BatchListener | None]":
+    """Who hears of the batches that are collected within."""
+    if not is_configured():
+        yield None
+        return
+    from ai_assets.telemetry.batch_spans import BatchSpans
+
+    spans = BatchSpans(report)
+    try:
+        yield spans
+    finally:
+        spans.close()
