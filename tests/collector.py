@@ -12,6 +12,8 @@ from typing import Any
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
 
 @dataclass(frozen=True)
 class Span:

@@ -42,6 +42,7 @@ from ai_assets.storage.stores import Stores
 
 if TYPE_CHECKING:
     import dagster as dg
+    from collector import Collector
     from provider import Provider
     from xdist.scheduler import LoadFileScheduling
 
@@ -215,6 +216,19 @@ def project_at(folder: Path, patch: pytest.MonkeyPatch) -> Project:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return project_at(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> "Iterator[Collector]":
+    """Where spans and metrics of this test go."""
+    from collector import ENDPOINT, collecting
+
+    for name in list(os.environ):
+        if name.startswith(("OTEL_", "TRACEPARENT")):
+            monkeypatch.delenv(name)
+    with collecting() as running:
+        monkeypatch.setenv(ENDPOINT, running.url)
+        yield running
 
 
 @pytest.fixture(scope="session")

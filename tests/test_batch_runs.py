@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from collector import Collector as Collecting
 from conftest import STAGE, Project
 from engines import declare, rows, states
 from provider import Provider
@@ -17,6 +18,7 @@ from ai_assets.orchestration.automation import batches
 from ai_assets.run.context import Outcome
 from ai_assets.run.events import BatchAwaited
 from ai_assets.run.status import answered_partitions, due_partitions, partition_states
+from ai_assets.telemetry.command_span import batches_told
 
 PATIENCE_S = 60.0
 DAY = "2026-10-05"
@@ -39,7 +41,11 @@ def notes(project: Project, provider: Provider, *, days: int = 1, **attributes: 
 def collected(project: Project, collection: Collection) -> Collected:
     """Until no batch is on the way."""
     deadline = time.monotonic() + PATIENCE_S
-    with project.work(collection) as work, Collector(work.inference, work.stores.state) as collector:
+    with (
+        project.work(collection) as work,
+        batches_told(print) as told,
+        Collector(work.inference, work.stores.state, listener=told) as collector,
+    ):
         while (found := collector.collect(collection.name)).open:
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -118,7 +124,9 @@ def test_the_candidate_is_that_of_calls_one_by_one(project: Project, provider: P
     assert by_batch is not None
 
 
-def test_dagster_has_an_observation_in_place_of_the_dataset(project: Project, provider: Provider) -> None:
+def test_dagster_has_an_observation_in_place_of_the_dataset(
+    project: Project, provider: Provider, collector: Collecting
+) -> None:
     collection = notes(project, provider)
     with project.instance() as instance:
         tags = {"dagster/asset_partition_range_start": DAY, "dagster/asset_partition_range_end": DAY}
@@ -143,6 +151,8 @@ def test_dagster_has_an_observation_in_place_of_the_dataset(project: Project, pr
         again = _tick(collection, instance)
         assert isinstance(again, dg.SkipReason)
     assert provider.stats()["billed_twice"] == 0
+    (batch,) = collector.named("batch")
+    assert len(collector.below(batch)) == 4
 
 
 def _tick(collection: Collection, instance: dg.DagsterInstance) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from collector import Collector as Collecting
 from engines import CALLER, PRICE, ask, attempts, check_books, one, question, questions, rows, states, to_embed
 from provider import Provider
 
@@ -22,6 +23,8 @@ from ai_assets.inference.records import Answer, Request, Result, Unanswered
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.storage.leases import Lease
 from ai_assets.storage.state import StateStore
+from ai_assets.telemetry.command_span import batches_told
+from ai_assets.telemetry.trace_context import trace_of_run
 
 PATIENCE_S = 60.0
 
@@ -63,7 +66,7 @@ class Desk:
             return found
 
     def collect(self) -> Collected:
-        with Collector(self.settings, self.state) as collector:
+        with batches_told(print) as told, Collector(self.settings, self.state, listener=told) as collector:
             return collector.collect()
 
     def until_ended(self) -> list[BatchJob]:
@@ -134,12 +137,35 @@ def test_calls_travel_as_a_batch_and_are_answered_by_the_ledger(provider: Provid
     desk.state.close()
 
 
-def test_a_line_costs_its_share_of_the_price(desk: Desk, provider: Provider) -> None:
+def test_a_line_costs_its_share_of_the_price(desk: Desk, provider: Provider, collector: Collecting) -> None:
     desk.ask(questions(5))
     desk.until_ended()
     (balance,) = check_books(desk.state).values()
     assert balance.spent_nusd / 1e9 == pytest.approx(provider.stats()["billed_usd"], abs=1e-8)
-    assert {row.price for row in attempts(desk.url)} == {"2026-01-01 batch 0.075/-/0.3"}
+    made = {row.attempt_id: row for row in attempts(desk.url)}
+    assert {row.price for row in made.values()} == {"2026-01-01 batch 0.075/-/0.3"}
+    (job,) = desk.jobs
+    (batch,) = collector.named("batch")
+    about = {"collection": "notes", "run.id": "run", "endpoint": "mini", "batch.state": "completed", "calls": 5,
+             "batch.id": job.job_id, "batch.provider_id": job.provider_id}  # fmt: skip
+    assert batch.attributes == {f"ai_assets.{name}": value for name, value in about.items()}
+    assert (batch.name, batch.parent_id, batch.status) == (f"batch {job.job_id}", "", 0)
+    lines = collector.below(batch)
+    assert {line["ai_assets.attempt.id"] for line in lines} == set(made)
+    for line in lines:
+        row = made[line["ai_assets.attempt.id"]]
+        assert (line.name, line.kind, line.status) == ("call kind", 3, 0)
+        assert line["ai_assets.batch.id"] == job.job_id
+        assert (line["ai_assets.call.key"], line["ai_assets.partition"]) == (row.call_key, CALLER.partition)
+        assert line["ai_assets.cost.usd"] == row.cost_nusd / 1e9 > 0
+        assert line["gen_ai.usage.input_tokens"] == row.input_tokens > 0
+        assert line["gen_ai.operation.name"] == "chat"
+        assert batch.began_ns <= line.began_ns < line.ended_ns <= batch.ended_ns
+    assert {span.trace_id for span in collector.spans} == {f"{trace_of_run('run'):032x}"}
+    assert collector.total("ai_assets.cost") == pytest.approx(balance.spent_nusd / 1e9)
+    assert collector.total("ai_assets.attempts", **{"ai_assets.stage": "kind"}) == 5
+    assert not [labels for _, labels, _ in collector.metrics if any("batch" in name for name in labels)]
+    assert "gen_ai.client.operation.duration" not in {name for name, _, _ in collector.metrics}
 
 
 def test_a_price_that_is_declared_for_the_tier_is_what_a_line_costs(local: str, provider: Provider) -> None:
@@ -278,13 +304,18 @@ def test_a_full_queue_at_the_provider_is_waited_for(desk: Desk, provider: Provid
 # What becomes of lines
 
 
-def test_lines_that_expired_go_into_the_next_batch(desk: Desk, provider: Provider) -> None:
+def test_lines_that_expired_go_into_the_next_batch(desk: Desk, provider: Provider, collector: Collecting) -> None:
     provider.script([{"match": "Note 3.", "fault": "hang"}, {"match": "Note 7.", "fault": "hang"}])
     desk.ask(questions(10))
     (job,) = desk.until_ended()
     assert job.provider_state == "expired"
     assert states(desk.url) == {"settled": 8, "failed": 2}
     assert {row.error for row in attempts(desk.url) if row.state == "failed"} == {"not_run"}
+    assert (
+        sorted(line.attributes.get("error.type", "") for line in collector.named("call")) == [""] * 8 + ["not_run"] * 2
+    )
+    (batch,) = collector.named("batch")
+    assert (batch.status, batch["ai_assets.batch.state"]) == (2, "expired")
     check_books(desk.state)
     assert sorted(kinds(desk.ask(questions(10)))) == ["Answer"] * 8 + ["Pending"] * 2
     assert [job.lines for job in desk.until_ended()] == [10, 2]
@@ -320,13 +351,15 @@ def test_what_may_pass_goes_into_one_more_batch(desk: Desk, provider: Provider) 
 
 
 @pytest.mark.parametrize("fault", ["truncated", "garbage"], ids=["missing", "spoilt"])
-def test_a_lost_line_may_have_been_billed(desk: Desk, provider: Provider, fault: str) -> None:
+def test_a_lost_line_may_have_been_billed(desk: Desk, provider: Provider, collector: Collecting, fault: str) -> None:
     provider.script([{"match": "Note 3.", "fault": fault}])
     desk.ask(questions(5))
     (job,) = desk.until_ended()
     assert states(desk.url) == {"settled": 4, "ambiguous": 1}
     (balance,) = check_books(desk.state).values()
     assert balance.held_nusd > 0
+    (lost,) = [line for line in collector.named("call") if line.status]
+    assert lost["ai_assets.cost.maybe_usd"] == collector.total("ai_assets.cost.maybe") == balance.held_nusd / 1e9
     assert ("1 lines could not be read" in job.message) == (fault == "garbage")
     (held,) = [found for found in desk.ask([question(n, on_ambiguous="hold") for n in range(5)]) if _is_held(found)]
     assert held.maybe_usd == 0
@@ -377,7 +410,7 @@ def test_a_file_of_results_that_breaks_off_is_read_again(desk: Desk, provider: P
 
 
 def test_what_was_read_before_a_file_broke_off_is_settled(
-    desk: Desk, provider: Provider, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, provider: Provider, collector: Collecting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ai_assets.inference.batch.provider.PIECE_BYTES", 1000)
     provider.batch_script({"request": "content", "fault": "cut"})
@@ -386,9 +419,12 @@ def test_what_was_read_before_a_file_broke_off_is_settled(
     while not (found := desk.collect()).notes:
         assert time.monotonic() < deadline
     assert 0 < found.settled < 30
-    assert states(desk.url)["settled"] == found.settled
+    assert states(desk.url)["settled"] == found.settled == len(collector.named("call"))
+    assert not collector.named("batch")
     desk.until_ended()
     assert states(desk.url) == {"settled": 30}
+    (batch,) = collector.named("batch")
+    assert len({line["ai_assets.attempt.id"] for line in collector.below(batch)}) == len(collector.named("call")) == 30
 
 
 def test_results_that_come_in_any_order_are_settled_in_that_of_their_attempts_a_window_at_a_time(

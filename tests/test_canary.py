@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from collector import Collector
 from conftest import Project
 from desks import Visitor, desk_of, served
 from doctoring import levels, seen
@@ -39,6 +40,7 @@ from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.publication import publish
 from ai_assets.statistics.items_apart import answers_apart, numbers_apart
 from ai_assets.storage.state import StateStore
+from ai_assets.telemetry.command_span import canary_span
 
 OFTEN: dict[str, Any] = {"baseline": 2, "every_hours": 8760, "false_alarms_per_year": 0.1}
 """Few draws are enough to show what is rarer than this."""
@@ -222,12 +224,18 @@ def test_answers_are_paid_within_a_budget_labelled_and_reused_by_nobody(provider
     assert not found_changes(state)
 
 
-def test_an_endpoint_that_is_away_has_no_answer_and_no_change(provider: Provider, state: StateStore) -> None:
+def test_an_endpoint_that_is_away_has_no_answer_and_no_change(
+    provider: Provider, state: StateStore, collector: Collector
+) -> None:
     inference = one(provider.url, canary=OFTEN)
     runs(inference, state, 3)
     provider.configure(fault={"unauthorized": 1.0})
-    [run] = runs(inference, state)
+    run = asked(of(inference), inference, state, hear=canary_span(print))
+    assert run is not None
     assert run.state == "no answer"
+    (root,) = [span for span in collector.spans if not span.parent_id]
+    assert (root.name, root.status, root["ai_assets.canary.model"]) == ("canary mini", 2, run.model)
+    assert "401" in root.said
     with state.read() as connection:
         [status] = statuses(connection, inference)
     assert status.state == "no answer"
@@ -477,7 +485,7 @@ def test_rows_made_after_a_change_hold_a_candidate_back_as_declared(
 
 
 @pytest.mark.slow
-def test_the_commands_say_it_all(project: Project, provider: Provider) -> None:
+def test_the_commands_say_it_all(project: Project, provider: Provider, collector: Collector) -> None:
     declare(project.root, provider.url, canary=OFTEN)
     for _ in range(3):
         assert project.cli("canary", "run").returncode == 0
@@ -491,9 +499,10 @@ def test_the_commands_say_it_all(project: Project, provider: Provider) -> None:
     assert "accepted" in said.stdout
     assert json.loads(project.cli("canary", "changes", "--json").stdout)["changes"][0]["accepted_by"] == "ann"
     assert "no endpoint 'mimi'" in project.cli("canary", "run", "mimi").stderr
+    assert [span["ai_assets.canary.run"] for span in collector.named("canary mini")] == ["1", "2", "3", "4"]
 
 
-def test_the_sensor_asks_what_is_due_once(project: Project, provider: Provider) -> None:
+def test_the_sensor_asks_what_is_due_once(project: Project, provider: Provider, collector: Collector) -> None:
     import dagster as dg
 
     from ai_assets.orchestration.automation import canaries as sensor
@@ -504,6 +513,11 @@ def test_the_sensor_asks_what_is_due_once(project: Project, provider: Provider) 
         context = dg.build_sensor_context()
         said.append(str(sensor()(context).skip_message))  # type: ignore[union-attr]
     assert said == ["mini: asked", "no canary is due"]
+    (root,) = [span for span in collector.spans if not span.parent_id]
+    assert (root.name, root.status) == ("canary mini", 0)
+    asked_for = len(BUILT_IN.questions) * CanarySettings().repeats
+    assert [call.name for call in collector.below(root)] == ["call canary"] * asked_for
+    assert len(collector.named("chat")) == asked_for
 
 
 def test_a_rehearsed_swap_happens_after_so_many_calls_and_says_what_it_is_told_to(

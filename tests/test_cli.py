@@ -138,7 +138,12 @@ def test_the_whole_story_from_candidate_to_rollback(project: Project) -> None:
     assert explained["provenance"]["release"] == 2
     assert "ai-assets releases show papers 2" in project("explain", "papers", "2026-03-01/lease.md").out
 
-    project("releases", "rollback", "papers", "--reason", "offer withdrawn")
+    file = project.folder / "events.jsonl"
+    listening = {"OPENLINEAGE__TRANSPORT__TYPE": "file", "OPENLINEAGE__TRANSPORT__LOG_FILE_PATH": str(file),
+                 "OPENLINEAGE__TRANSPORT__APPEND": "true"}  # fmt: skip
+    project("releases", "rollback", "papers", "--reason", "offer withdrawn", **listening)
+    (event,) = map(json.loads, file.read_text().splitlines())
+    assert event["run"]["facets"]["ai_assets_rollback"]["fromNumber"] == 2
     assert [r["number"] for r in project("releases", "list", "papers", "--json").json if r["live"]] == [1]
     assert not [
         hit for hit in project("search", "papers", "2026/114", "--json").json["hits"] if "offer" in hit["document_id"]

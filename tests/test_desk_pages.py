@@ -2,8 +2,10 @@
 
 import hashlib
 import html
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -281,13 +283,17 @@ def test_a_removed_and_a_missing_document_have_a_page_each(told: Story, ann: Vis
 # Releases and audit
 
 
-def test_a_release_is_rolled_back_with_a_reason(told: Story, ann: Visitor, rita: Visitor) -> None:
+def test_a_release_is_rolled_back_with_a_reason(told: Story, ann: Visitor, rita: Visitor, tmp_path: Path) -> None:
     for day in DAYS[8:10]:
         decide(ann, told.latest(day), "approve")
         told.publish()
     page = ann.get("/releases/notes").text
     assert "Roll back" in page
     assert "Roll back" not in rita.get("/releases/notes").text
+    file = tmp_path / "events.jsonl"
+    (told.project.root / "openlineage.yml").write_text(
+        json.dumps({"transport": {"type": "file", "log_file_path": str(file), "append": True}})
+    )
     asked = ann.submit("/releases/notes/rollback", number="1")
     assert "Please confirm" in asked.text
     assert "instead of release 2" in asked.text
@@ -296,6 +302,8 @@ def test_a_release_is_rolled_back_with_a_reason(told: Story, ann: Visitor, rita:
     assert rita.submit("/releases/notes/rollback", number="1", confirmed="yes", reason="x").status_code == 403
     done = ann.submit("/releases/notes/rollback", number="1", confirmed="yes", reason="a wrong number in it")
     assert "Release 1 is live" in done.text
+    (event,) = map(json.loads, file.read_text().splitlines())
+    assert event["run"]["facets"]["ai_assets_rollback"].items() >= {"fromNumber": 2, "by": "ann"}.items()
     assert "nothing of notes was live" in ann.get("/releases/notes?at=2020-01-01T00:00").text
     assert "release 1</strong> was live" in ann.get("/releases?collection=notes&at=2100-01-01T00:00").text
     assert ann.get("/releases/notes?at=never").status_code == 400

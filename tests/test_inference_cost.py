@@ -1,5 +1,6 @@
 """Claims about the ledger's days in the lake, and the run that brings them and the warehouse up to date."""
 
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from dagster._core.loader import LoadingContextForTest
 from engines import CALLER, endpoint, question, questions, rows, settings
 from engines import ask as ask_models
 from provider import Provider
+from test_lineage import appended_to, check_valid, completed, events_in
 from warehouses import PRICES, Ledger, ask, build, declare, home_at, random_ledger
 
 from ai_assets.base.errors import LakeUnwritable
@@ -277,10 +279,15 @@ def ledger_cost(home: Home) -> float:
     return float(rows(home.state_url, "SELECT sum(cost_nusd) AS cost FROM attempts")[0].cost) / 1e9
 
 
-def test_one_command_copies_builds_and_then_finds_nothing_to_do(home: Home) -> None:
+def test_one_command_copies_builds_and_then_finds_nothing_to_do(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[str] = []
+    file = appended_to(tmp_path / "events.jsonl", monkeypatch)
     in_process.bring_costs_up_to_date(home, said.append)
     today = now()[:10]
+    check_lineage(home, events_in(file), today)
+    told = len(events_in(file))
     assert said[0] == f"copying the ledger of {today}"
     assert float(ask(home, "SELECT sum(cost_usd) FROM marts.spend")[0][0]) == pytest.approx(
         ledger_cost(home), abs=1e-12
@@ -306,6 +313,53 @@ def test_one_command_copies_builds_and_then_finds_nothing_to_do(home: Home) -> N
     said.clear()
     in_process.bring_costs_up_to_date(home, said.append)
     assert said == []
+    with instance(home) as dagster:
+        job = dg.Definitions(assets=cost_assets(), jobs=[costs_job()]).resolve_job_def("costs")
+        assert job.execute_in_process(instance=dagster, partition_key=today).success
+    later = [(each["job"]["name"], each["eventType"]) for each in events_in(file)[told:]]
+    assert later == [("costs", "START"), ("costs", "COMPLETE")], "what is unchanged is not told again"
+
+
+def check_lineage(home: Home, events: list[dict[str, Any]], today: str) -> None:
+    """Of one run that copied a day and built the warehouse."""
+    for event in events:
+        check_valid(event)
+    assert [each["eventType"] for each in events if each["job"]["name"] == "costs"] == ["START", "COMPLETE"]
+    day = completed(events, "costs.inference_cost")
+    assert day["run"]["facets"]["nominalTime"]["nominalStartTime"] == f"{today}T00:00:00Z"
+    (ledger,) = day["inputs"]
+    (place,) = ledger["facets"]["symlinks"]["identifiers"]
+    assert (ledger["name"], place["namespace"], place["name"]) == ("ledger", "file", str(home.root / "state.db"))
+    made = {
+        output["name"]: (event, output)
+        for event in events
+        for output in event["outputs"]
+        if event["eventType"] == "COMPLETE"
+    }
+    assert set(made) == {"costs.inference_cost", *(f"costs.{model.name}" for model in models())}
+    known = {"ledger", *made}
+    for model in models():
+        event, output = made[f"costs.{model.name}"]
+        (place,) = output["facets"]["symlinks"]["identifiers"]
+        assert (place["namespace"], place["name"]) == (
+            f"duckdb://{home.warehouse}", f"costs.{model.schema}.{model.name}",
+        )  # fmt: skip
+        assert [each["name"] for each in output["facets"]["schema"]["fields"]] == list(model.columns)
+        assert output["facets"]["storage"]["fileFormat"] == "duckdb"
+        (counted,) = ask(home, f"SELECT count(*) FROM {model.schema}.{model.name}")[0]  # noqa: S608
+        assert output["outputFacets"]["outputStatistics"]["rowCount"] == counted
+        inputs = {each["name"] for each in event["inputs"]}
+        assert inputs
+        assert inputs <= known
+        assert {f"costs.{name}" for name in model.models} <= inputs
+    reads = {name: {each["name"] for each in event["inputs"]} for name, (event, _) in made.items()}
+    assert reads["costs.stg_attempts"] == {"costs.stg_attempt_facts", "costs.stg_origins"}
+    assert {name for name, found in reads.items() if "costs.inference_cost" in found} >= {"costs.stg_attempt_facts"}
+    claims = {f"costs.{model.name}.{test}" for model in models() for test in model.tests}
+    judged = {each["job"]["name"] for each in events if "dataQualityAssertions" in json.dumps(each)}
+    assert judged == claims
+    run_id = events[0]["run"]["runId"]
+    assert all(each["run"]["facets"]["parent"]["run"]["runId"] == run_id for each in events[1:-1])
 
 
 def verified(home: Home) -> dict[str, str | None]:
@@ -380,7 +434,9 @@ def test_a_run_over_an_altered_ledger_fails_with_its_check_and_the_old_warehouse
     assert ask(home, "SELECT sum(cost_usd) FROM marts.spend") == before
 
 
-def test_marts_that_do_not_add_up_are_not_swapped_in(home: Home) -> None:
+def test_marts_that_do_not_add_up_are_not_swapped_in(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The copy of a day is replaced, under the name of its new bytes, which its manifest then says."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -400,8 +456,16 @@ def test_marts_that_do_not_add_up_are_not_swapped_in(home: Home) -> None:
         declare(home, PRICES)
         assert building.is_due(stores)
     found = rf"the test \w+ failed \(day {day.day}, figure cost_usd, expected [\d.]+, found [\d.]+\)"
+    file = appended_to(tmp_path / "events.jsonl", monkeypatch)
     with pytest.raises(CostsFailed, match=rf"^The cost warehouse was not replaced: {found}\. .*still readable\.$"):
         in_process.bring_costs_up_to_date(home)
+    _, judged, failed = events = events_in(file)
+    for event in events:
+        check_valid(event)
+    (assertion,) = judged["inputs"][0]["inputFacets"]["dataQualityAssertions"]["assertions"]
+    assert (assertion["success"], assertion["severity"]) == (False, "error")
+    assert (failed["job"]["name"], failed["eventType"]) == ("costs", "FAIL")
+    assert "was not replaced" in failed["run"]["facets"]["errorMessage"]["message"]
     assert ask(home, "SELECT sum(cost_usd) FROM marts.spend") == before
     assert [path.name for path in home.warehouse.parent.iterdir()] == ["costs.duckdb"]
 

@@ -201,6 +201,20 @@ def test_the_home_verifies_a_statement_by_its_chain_and_says_what_does_not_hold(
         attestation.verify(told.stores, path)
 
 
+def test_the_command_says_in_one_sentence_that_a_statement_is_of_another_chain(
+    told: Told, project: Project, tmp_path: Path
+) -> None:
+    path = tmp_path / "row.json"
+    attestation.write(statement(told), path)
+    known(project.stores().state, "ann", "admin")
+    done = project.cli("audit", "verify", "--statement", str(path))
+    assert (done.returncode, done.stdout) == (1, "")
+    said = " ".join(done.stderr.split())
+    assert said.startswith("error: The statement ")
+    assert "Traceback" not in said
+    assert "is not a key you trust" in said
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("change", ["price", "subject", "proof", "signature", "type", "no signature", "not JSON"])
 def test_a_statement_of_which_anything_was_changed_is_refused(told: Told, tmp_path: Path, change: str) -> None:

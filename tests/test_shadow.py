@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from collector import Collector
 from conftest import Project, project_at
 from desks import Visitor, desk_of, served
 from provider import Provider
@@ -154,7 +155,9 @@ def compared(office: Office) -> Shadow:
 # What is compared
 
 
-def test_it_says_its_price_before_it_asks_and_changes_nothing_that_is_seen(office: Office) -> None:
+def test_it_says_its_price_before_it_asks_and_changes_nothing_that_is_seen(
+    office: Office, collector: Collector
+) -> None:
     before, calls = office.seen(), office.attempts()
     proposed = office.propose("good.md", sample=6, seed=7)
     assert (office.attempts(), proposed.spec.release) == (calls, 1)
@@ -168,6 +171,15 @@ def test_it_says_its_price_before_it_asks_and_changes_nothing_that_is_seen(offic
     with office.stores.state.read() as connection:
         query = "SELECT DISTINCT asset FROM callers WHERE run_id LIKE 'shadow letters %'"
         assert connection.execute(sa.text(query)).scalars().all() == [f"kind{SHADOW}"]
+    (root,) = [span for span in collector.spans if not span.parent_id]
+    assert (root.name, root.status, root["ai_assets.stage"]) == (f"shadow letters {shadow.name}", 0, "kind")
+    answered = collector.below(root)
+    assert {call.name for call in answered} == {f"call kind{SHADOW}"}
+    attempts = [attempt for call in answered for attempt in collector.below(call)]
+    assert len(attempts) == office.attempts() - calls > 0
+    assert 1 + len(answered) + len(attempts) == len(collector.spans)
+    paid = sum(attempt["ai_assets.cost.usd"] for attempt in attempts)
+    assert paid == pytest.approx(result.paid_nusd / 1e9)
 
 
 def test_the_report_says_what_changes_how_good_it_is_and_what_all_would_cost(office: Office, compared: Shadow) -> None:

@@ -1,5 +1,6 @@
 """Claims about telemetry: what a real collector gets of a run and its calls, and that no collector can hurt a run."""
 
+import atexit
 import json
 import os
 import signal
@@ -8,10 +9,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import dagster as dg
 import pytest
-from collector import Collector, Span, collecting, spans_in
+from collector import ENDPOINT, Collector, Span, collecting, spans_in
 from conftest import DAYS, STAGE, Project, eventually
 from engines import check_books, declare, one, question, questions, rows
 from hypothesis import given
@@ -25,32 +28,24 @@ from test_worker_processes import BRIEF, KEYS, PROCESS, shards
 
 from ai_assets.inference.engine import Engine
 from ai_assets.inference.records import Answer, Caller, Result
+from ai_assets.orchestration import llm_resource
+from ai_assets.orchestration.llm_resource import LLMResource
 from ai_assets.run.context import Work
 from ai_assets.run.refresh import refresh
 from ai_assets.run.sinks import Sinks
 from ai_assets.storage.state import StateStore
 from ai_assets.telemetry import opening, span_encoding
+from ai_assets.telemetry.command_span import command_span
 from ai_assets.telemetry.conventions import LATEST, OPT_IN
 from ai_assets.telemetry.settings import CONTENT
 from ai_assets.telemetry.span_records import EndedSpan
 from ai_assets.telemetry.trace_context import TraceContext, parsed, trace_of_run
 
-ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 DAY, NEXT = "2026-10-05", "2026-10-06"
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SECRET = "sk-a-secret-that-nobody-may-read"
 CALLER = Caller(collection="notes", asset="kind", partition=DAY, run_id="run")
 CLIENT, INTERNAL, ERROR = 3, 1, 2
-
-
-@pytest.fixture
-def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    for name in list(os.environ):
-        if name.startswith(("OTEL_", "TRACEPARENT")):
-            monkeypatch.delenv(name)
-    with collecting() as running:
-        monkeypatch.setenv(ENDPOINT, running.url)
-        yield running
 
 
 @pytest.fixture
@@ -197,11 +192,131 @@ def test_a_stage_that_waits_for_its_batch_has_not_failed_and_its_answers_are_reu
             (stage,) = collector.named("stage kind")
             assert (stage.status, stage["ai_assets.waits_for"], stage["ai_assets.calls"]) == (0, "batch", 2)
             assert not collector.named("stage release_candidate")
+            (run,) = collector.named("run notes")
             collected(project, collection)
+            (batch,) = collector.named("batch")
+            assert (batch.trace_id, batch["ai_assets.run.id"]) == (run.trace_id, run["ai_assets.run.id"])
+            assert [(line.name, line["ai_assets.partition"]) for line in collector.below(batch)] == [
+                ("call kind", DAY)
+            ] * 2
             assert project.execute(instance, collection, "notes", **tags).success
     again = next(each for each in collector.named("stage kind") if "ai_assets.waits_for" not in each.attributes)
     calls = collector.below(again)
     assert [(each["ai_assets.call.reused"], each["ai_assets.call.attempts"]) for each in calls] == [(True, 0)] * 2
+
+
+# Of plain assets and programs
+
+
+@dg.asset(key_prefix="mail", retry_policy=dg.RetryPolicy(max_retries=1))
+def summaries(context: dg.AssetExecutionContext, llm: LLMResource) -> None:
+    list(llm.map(["Is the pump due?", "Is the valve due?"]))
+    if not context.retry_number:
+        raise ValueError("something else went wrong")
+
+
+@dg.op
+def sort_mail(llm: LLMResource) -> None:
+    llm.call("Is it due?")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(llm.call, "Whose is it?").result()
+
+
+def test_calls_of_plain_assets_are_below_a_span_of_their_step(
+    project: Project, quick: Provider, collector: Collector
+) -> None:
+    declare(project.root, quick.url)
+    resources = {"llm": LLMResource()}
+    result = dg.materialize([summaries], resources=resources, tags={"traceparent": PARENT, "tracestate": "a=1"})
+    (step,) = collector.named("step")
+    assert (step.name, step.parent_id, step.state) == ("step summaries", PARENT.split("-")[2], "a=1")
+    about = {"collection": "mail", "stage": "summaries", "run.id": result.run_id, "tenant": "default"}
+    assert step.attributes == {f"ai_assets.{name}": value for name, value in about.items()}
+    calls = collector.below(step)
+    assert Counter(call["ai_assets.call.outcome"] for call in calls) == {"answered": 4}
+    reused = [call for call in calls if call.attributes.get("ai_assets.call.reused")]
+    assert [collector.below(call) for call in reused] == [[], []], "the retried step finds what it had"
+    attempts = [attempt for call in calls for attempt in collector.below(call)]
+    assert [attempt.name for attempt in attempts] == ["chat rehearsal-mini"] * 2
+    assert all(attempt["ai_assets.stage"] == "summaries" and attempt.kind == CLIENT for attempt in attempts)
+    assert all(within(each, step) for each in (*calls, *attempts))
+    assert {span.trace_id for span in collector.spans} == {PARENT.split("-")[1]}
+    assert collector.total("ai_assets.attempts", **{"ai_assets.stage": "summaries"}) == 2
+
+
+def test_calls_of_an_op_and_of_threads_of_its_own_are_in_the_trace_of_the_run(
+    project: Project, quick: Provider, collector: Collector
+) -> None:
+    declare(project.root, quick.url)
+    result = (
+        dg.GraphDefinition(name="mail", node_defs=[sort_mail])
+        .to_job(resource_defs={"llm": LLMResource()})
+        .execute_in_process()
+    )
+    assert {span.name for span in collector.named("step")} == {"step sort_mail", "step"}
+    assert [len(collector.below(step)) for step in collector.named("step")] == [1, 1]
+    assert {span.trace_id for span in collector.spans} == {f"{trace_of_run(result.run_id):032x}"}
+
+
+@pytest.mark.parametrize("above", [None, PARENT])
+def test_in_a_program_each_call_is_a_root_or_continues_the_trace_of_the_environment(
+    project: Project, quick: Provider, collector: Collector, monkeypatch: pytest.MonkeyPatch, above: str | None
+) -> None:
+    declare(project.root, quick.url)
+    if above is not None:
+        monkeypatch.setenv("TRACEPARENT", above)
+    llm = LLMResource()
+    list(llm.map(["Is the pump due?", "Is the valve due?"]))
+    held = llm._opened()
+    atexit.unregister(llm_resource._leave)
+    llm_resource._leave(held)
+    calls = collector.named("call model")
+    assert {call.parent_id for call in calls} == {"" if above is None else above.split("-")[2]}
+    assert len({call.trace_id for call in calls}) == (2 if above is None else 1)
+    for call in calls:
+        (attempt,) = collector.below(call)
+        assert attempt.trace_id == call.trace_id
+        assert within(attempt, call)
+    assert not collector.named("step")
+
+
+def test_requests_of_plain_assets_say_which_attempt_they_leave_from_and_trouble_is_said_in_the_run(
+    project: Project, collector: Collector, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with collecting() as server:  # any server that shows headers will do
+        server.status = 404
+        declare(project.root, f"{server.url}/v1")
+        assert dg.materialize([summaries], resources={"llm": LLMResource()}).success
+        attempts = {f"00-{each.trace_id}-{each.span_id}-01" for each in collector.named("chat")}
+        assert {each["traceparent"] for each in server.headers if "traceparent" in each} == attempts
+        assert attempts
+        collector.status = 400
+        assert dg.materialize([summaries], resources={"llm": LLMResource()}).success
+    said = [line for line in capfd.readouterr().err.splitlines() if "collector of telemetry" in line]
+    assert len(said) == 1, said
+
+
+# Of commands
+
+
+def test_work_outside_a_run_that_fails_says_why_without_a_secret(
+    project: Project, quick: Provider, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTHER_API_KEY", SECRET)
+
+    def work() -> None:
+        with command_span("shadow notes new", {"shadow": "new"}, print) as hearing:
+            with Engine(one(quick.url), StateStore(sqlite(project)), listener=hearing.calls) as engine:
+                engine.call(question(1), CALLER)
+            raise ValueError(f"something is wrong with {SECRET}")
+
+    with pytest.raises(ValueError, match="wrong"):
+        work()
+    (span,) = collector.named("shadow")
+    assert (span.status, span["error.type"], span["ai_assets.shadow"]) == (ERROR, "_OTHER", "new")
+    assert "something is wrong" in span.said
+    assert SECRET not in span.said
+    assert len(collector.named("chat")) == 1
 
 
 # Names

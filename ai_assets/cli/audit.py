@@ -12,8 +12,11 @@ from ai_assets.cli.checkpoints import accept_restored, checkpoint, prove
 from ai_assets.cli.output import AsJson, console, errors, led, print_json, stores_to_read, table
 from ai_assets.signoff import attestation, audit, checkpoints, keys, verification
 from ai_assets.signoff.against import WitnessComparison, compare
+from ai_assets.signoff.audit_errors import ChainRewritten, ChainRolledBack, CheckpointUntrusted, StatementRefused
 
 app = typer.Typer(help="The trail of requests, decisions and releases.", no_args_is_help=True)
+_DOES_NOT_HOLD = (StatementRefused, CheckpointUntrusted, ChainRolledBack, ChainRewritten)
+"""Found by the verification of a statement, and no mistake of whoever asks."""
 app.command("checkpoint")(checkpoint)
 app.command("prove")(prove)
 app.command("accept-restored")(accept_restored)
@@ -68,7 +71,11 @@ def verify(
 def _verify_statement(path: Path, *, alone: bool, as_json: bool) -> None:
     if not alone:
         raise typer.BadParameter("it is verified by the home: give it without --file, --trust and --against")
-    found = attestation.verify(stores_to_read(), path)
+    try:
+        found = attestation.verify(stores_to_read(), path)
+    except _DOES_NOT_HOLD as error:
+        errors.print(led("error:", "bold red", f" {error}"))
+        raise typer.Exit(1) from None
     if as_json:
         print_json(asdict(found))
         return

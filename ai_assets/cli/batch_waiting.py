@@ -15,6 +15,7 @@ from ai_assets.inference.ledger_clock import store_moment
 from ai_assets.run.status import answered_partitions
 from ai_assets.run.window_waits import opened_partitions
 from ai_assets.storage.stores import Stores
+from ai_assets.telemetry.command_span import batches_told
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
@@ -45,7 +46,10 @@ def answered_of(chosen: Collection, places: Stores, partitions: Sequence[str]) -
     while True:
         waits, closed = waits_of(places, chosen.name, partitions), windows_of(places, chosen.name, partitions)
         if waits:
-            with Collector(settings, places.state) as collector:
+            with (
+                batches_told(errors.print) as told,
+                Collector(settings, places.state, listener=told) as collector,
+            ):
                 found = collector.collect(chosen.name)
             for note in found.notes:
                 errors.print(note)

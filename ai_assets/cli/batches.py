@@ -25,6 +25,7 @@ from ai_assets.inference.batch.collecting import Collector
 from ai_assets.inference.batch.errors import BatchUnknown
 from ai_assets.inference.batch.jobs import BatchJob
 from ai_assets.inference.prices import usd_of
+from ai_assets.telemetry.command_span import batches_told
 
 app = typer.Typer(help="Batches at a provider: files of calls, at the price of its Batch API.", no_args_is_help=True)
 Named = Annotated[str, typer.Argument(metavar="BATCH", help="The beginning of its id, or what the provider calls it.")]
@@ -102,7 +103,11 @@ def collect(as_json: AsJson = False) -> None:
     places, ended, settled = stores(), 0, 0
     notes: list[str] = []
     for each in all_collections():
-        with Collector(Catalog(places.home).inference_of(each.name), places.state) as collector:
+        settings = Catalog(places.home).inference_of(each.name)
+        with (
+            batches_told(errors.print) as told,
+            Collector(settings, places.state, listener=told) as collector,
+        ):
             found = collector.collect(each.name)
         ended, settled, notes = ended + len(found.ended), settled + found.settled, [*notes, *found.notes]
     with places.state.read() as connection:

@@ -32,6 +32,7 @@ from ai_assets.inference.load import inference_at
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.signoff import canaries
 from ai_assets.storage.stores import Stores
+from ai_assets.telemetry.command_span import canary_span
 
 app = typer.Typer(help="Whether a model was changed under its name, and what was made since.", no_args_is_help=True)
 AnEndpoint = Annotated[
@@ -51,7 +52,7 @@ def run(endpoint: AnEndpoint = None, as_json: AsJson = False) -> None:
             count = len(canary.questions.questions) * canary.settings.repeats
             errors.print(f"Asking {name} {count} questions ({in_full(canary.settings.budget_usd)} at most) …")
         try:
-            asking.asked(canary, settings, places.state, tell=canaries.teller(settings))
+            asking.asked(canary, settings, places.state, tell=canaries.teller(settings), hear=canary_span(errors.print))
         except UserError as error:
             if endpoint is not None:
                 raise

@@ -171,12 +171,12 @@ def _confirm(cap: int, *, sure: bool, quiet: bool) -> None:
 
 def _carried_out(proposed: ProposedShadow, places: Stores, cap: int, by: str, *, quiet: bool) -> Shadow:
     if quiet or not console.is_terminal:
-        return carry_out(proposed, places, cap_nusd=cap, by=by, say=_say(quiet))
+        return carry_out(proposed, places, cap_nusd=cap, by=by, say=_say(quiet), report=errors.print)
     with drawn_bar("Asking") as update:
         return carry_out(
             proposed, places, cap_nusd=cap, by=by,
             say=lambda line: update(description=line),
-            advance=lambda done, total: update(completed=done, total=total),
+            advance=lambda done, total: update(completed=done, total=total), report=errors.print,
         )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ All of it is called in the engine's thread, between the steps of every call: an 
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ai_assets.inference.call_state import CallState
 from ai_assets.inference.ledger_messages import AttemptEnd, Intent
@@ -35,3 +36,11 @@ class CallListener(ABC):
     @abstractmethod
     def recalled(self, call: CallState, result: Result) -> None:
         """Nothing began: the answer was in the ledger."""
+
+
+@dataclass(kw_only=True)
+class Hearing:
+    """Who hears of the calls of one piece of work, and at its end of what was wrong with it."""
+
+    calls: CallListener | None = None
+    problem: str | None = None

@@ -86,6 +86,7 @@ class DatasetRef:
     rows: int | None = None
     location: tuple[str, str] | None = None
     """Namespace and name of where it really is, for what others know by that."""
+    file_format: str = "parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +225,7 @@ class Maker:
             facets["columnLineage"] = column_lineage_dataset.ColumnLineageDatasetFacet(
                 fields={column: self._column(found) for column, found in of.origins.items()}
             )
-        facets["storage"] = storage_dataset.StorageDatasetFacet(storageLayer="ai-assets", fileFormat="parquet")
+        facets["storage"] = storage_dataset.StorageDatasetFacet(storageLayer="ai-assets", fileFormat=of.file_format)
         if of.rows is None:
             return OutputDataset(namespace=self.namespace, name=self.dataset_name(of.asset), facets=facets)
         counted = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=of.rows)

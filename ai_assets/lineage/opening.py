@@ -13,6 +13,7 @@ from ai_assets.storage.lake import Lake
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import RunEvent as LineageEvent
 
+    from ai_assets.lineage.cost_lineage import CostLineage
     from ai_assets.run.sinks import Sink
     from ai_assets.signoff.audit import Record
     from ai_assets.signoff.releases import Release
@@ -29,6 +30,24 @@ def of_run(
         from ai_assets.lineage.sink import LineageSink
 
         return LineageSink(collection, lake, home, descriptions, report)
+    except UserError as error:
+        report(str(error))
+    except Exception as error:  # noqa: BLE001  # what is configured is read by OpenLineage's client
+        report(f"No lineage is sent: OpenLineage is configured and cannot be used: {type(error).__name__}: {error}")
+    return None
+
+
+def of_costs(
+    home: Home, run_id: str, descriptions: dict[str, str], report: Callable[[str], None]
+) -> "CostLineage | None":
+    """As `of_run`, of a run that builds the cost warehouse."""
+    if not is_configured(home):
+        return None
+    try:
+        need("openlineage", "Lineage")
+        from ai_assets.lineage.cost_lineage import CostLineage
+
+        return CostLineage(home, run_id, descriptions, report)
     except UserError as error:
         report(str(error))
     except Exception as error:  # noqa: BLE001  # what is configured is read by OpenLineage's client

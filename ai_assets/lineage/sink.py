@@ -72,7 +72,7 @@ class LineageSink(Sink):
                 self._put(self._maker.run_event(RunState.START, event.run_id, event.at))
             case RunEnded():
                 state = RunState.COMPLETE if event.error is None else RunState.FAIL
-                self._put(self._maker.run_event(state, event.run_id, event.at, _said(event.error)))
+                self._put(self._maker.run_event(state, event.run_id, event.at, said_of(event.error)))
             case StageBegan():
                 self._began[event.partition, event.asset] = event.at
             case StageEnded():
@@ -93,8 +93,8 @@ class LineageSink(Sink):
         self._put(
             self._maker.asset_event(
                 RunState.FAIL, event.at, run_id=event.run_id, partition=event.partition,
-                output=DatasetRef(asset=event.asset), inputs=inputs, error=_said(event.error),
-                day=_day(event.partition),
+                output=DatasetRef(asset=event.asset), inputs=inputs, error=said_of(event.error),
+                day=day_of(event.partition),
             )
         )  # fmt: skip
 
@@ -120,7 +120,7 @@ class LineageSink(Sink):
             self._put(
                 self._maker.asset_event(
                     state, at, run_id=event.run_id, partition=manifest.partition, output=output, inputs=inputs,
-                    code_version=manifest.code_version, spend=facet, day=_day(manifest.partition),
+                    code_version=manifest.code_version, spend=facet, day=day_of(manifest.partition),
                 )
             )  # fmt: skip
 
@@ -130,7 +130,7 @@ class LineageSink(Sink):
         self._put(
             self._maker.check_event(
                 now(), run_id=event.run_id, partition=check.partition, of=judged, name=check.name, passed=check.passed,
-                blocking=check.blocking, said=_said("; ".join(check.failures)) or "",
+                blocking=check.blocking, said=said_of("; ".join(check.failures)) or "",
             )
         )  # fmt: skip
 
@@ -202,11 +202,11 @@ def _of_release(release: "Release", partitions: list[str]) -> ReleaseRunFacet:
     return ReleaseRunFacet(number=release.number, digest=release.digest, approvedBy=signers, partitions=partitions)
 
 
-def _said(error: str | None) -> str | None:
+def said_of(error: str | None) -> str | None:
     return None if error is None else masked(error)[:LONGEST_ERROR]
 
 
-def _day(partition: str) -> datetime.date | None:
+def day_of(partition: str) -> datetime.date | None:
     try:
         return datetime.date.fromisoformat(partition)
     except ValueError:

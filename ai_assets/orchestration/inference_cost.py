@@ -15,7 +15,9 @@ import dagster as dg
 
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
+from ai_assets.base.printable import printable
 from ai_assets.costs.marts import Model, assets_of_sources, in_order, models
+from ai_assets.lineage.configured import is_configured as lineage_configured
 from ai_assets.orchestration.events import version_tags
 from ai_assets.orchestration.segment import failure
 from ai_assets.orchestration.specs import without_preview_warnings
@@ -23,6 +25,7 @@ from ai_assets.orchestration.specs import without_preview_warnings
 if TYPE_CHECKING:
     from ai_assets.costs.building import Building
     from ai_assets.costs.ledger_days import ExportedDay
+    from ai_assets.lineage.cost_lineage import CostLineage
     from ai_assets.storage.leases import Lease
     from ai_assets.storage.stores import Stores
 
@@ -70,8 +73,12 @@ def cost_assets() -> list[dg.AssetsDefinition]:
 
         say = telling.get() or context.log.info
         try:
-            with Stores.of_run(Home.from_environment()) as stores, hold(stores.state, LEASE) as lease:
-                yield from _run(context, stores, lease, say)
+            with (
+                Stores.of_run(Home.from_environment()) as stores,
+                hold(stores.state, LEASE) as lease,
+                _lineage(context, stores.home) as lineage,
+            ):
+                yield from _run(context, stores, lease, say, lineage)
         except UserError as error:
             raise failure(error) from None
 
@@ -150,8 +157,36 @@ def execute(home: Home, say: Callable[[str], None]) -> None:
         raise CostsFailed(in_process.why(result))
 
 
+@contextlib.contextmanager
+def _lineage(context: dg.AssetExecutionContext, home: Home) -> "Iterator[CostLineage | None]":
+    """Of what the run makes, where OpenLineage is configured: nothing is imported where it is not."""
+    if not lineage_configured(home):
+        yield None
+        return
+    from ai_assets.lineage.opening import of_costs
+
+    descriptions = {LEDGER.path[-1]: _DESCRIPTION}
+    told = of_costs(home, context.run.run_id, descriptions, lambda line: context.log.warning(printable(line)))
+    if told is None:
+        yield None
+        return
+    told.began()
+    try:
+        yield told
+        told.ended(None)
+    except BaseException as error:
+        told.ended(str(error) or type(error).__name__)
+        raise
+    finally:
+        told.close()
+
+
 def _run(
-    context: dg.AssetExecutionContext, stores: "Stores", lease: "Lease", say: Callable[[str], None]
+    context: dg.AssetExecutionContext,
+    stores: "Stores",
+    lease: "Lease",
+    say: Callable[[str], None],
+    lineage: "CostLineage | None",
 ) -> Iterator[Event]:
     from ai_assets.costs.building import build, days_to_copy, export
     from ai_assets.costs.dbt_build import WarehouseWrong
@@ -165,14 +200,20 @@ def _run(
         days = export(stores, chosen, context.run.run_id, lease, say)
         for day in days:
             yield _materialization(day)
+        if lineage is not None:
+            lineage.copied(days)
         done = build(stores, lease, say)
     except LedgerAltered as error:
         yield _verdict(error.day, passed=False, said=str(error))
         raise
     except WarehouseWrong as error:
         if error.test is not None:
+            if lineage is not None:
+                lineage.judged(error.model, error.test, passed=False, said=str(error))
             yield _tested(error.model, error.test, passed=False, said=str(error))
         raise
+    if lineage is not None:
+        lineage.built(done)
     yield from _built(context, done)
     for day in days:
         yield _verdict(day.day, passed=True, said="The marts have the sums of the ledger.", **dollars(day))

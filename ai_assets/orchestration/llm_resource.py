@@ -8,7 +8,7 @@ import atexit
 import contextlib
 import os
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack, cast, overload
@@ -18,12 +18,14 @@ from pydantic import BaseModel, Field, PrivateAttr
 
 from ai_assets.base.home import Home
 from ai_assets.base.money import in_full
+from ai_assets.base.printable import printable
 from ai_assets.inference.errors import InferenceInvalid
 from ai_assets.inference.load import inference_at
 from ai_assets.inference.records import BACKFILL_TAG, Answer, Caller, Priority, Request, Result
 from ai_assets.orchestration.run_tags import priority_of
 from ai_assets.orchestration.text_stream import TextStream
 from ai_assets.orchestration.typed_output import Image, Output, answered, output_of, request_of
+from ai_assets.telemetry.endpoints import is_configured
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from ai_assets.inference.settings import InferenceSettings
     from ai_assets.inference.spend import Spend
     from ai_assets.storage.state import StateStore
+    from ai_assets.telemetry.opening import StepTelemetry
 
 
 class CallerFields(TypedDict, total=False):
@@ -78,6 +81,8 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
     _run_id: str | None = PrivateAttr(default=None)
     """None before Dagster has set it up: in a plain program."""
     _backfill: str = PrivateAttr(default="")
+    _tags: Mapping[str, str] = PrivateAttr(default_factory=dict)
+    """Of the run, which may say whose trace it continues."""
     _priority: Priority | None = PrivateAttr(default=None)
     """Of the run: of requests that have none."""
     _held: "_Shared | None" = PrivateAttr(default=None)
@@ -203,6 +208,7 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         self._run_id = context.run.run_id if context.run else ""
         self._backfill = context.run.tags.get(BACKFILL_TAG, "") if context.run else ""
+        self._tags = context.run.tags if context.run else {}
         self._priority = priority_of(context.run.tags) if context.run else None
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
@@ -214,6 +220,8 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
         with self._opening:
             if self._held is None:
                 self._held = _enter(Path(self.inference).expanduser() if self.inference else None)
+                if self._run_id:
+                    self._held.tags[self._run_id] = self._tags
                 if self._run_id is None:
                     atexit.register(_leave, self._held)  # nobody says when a plain program needs it no more
             return self._held
@@ -347,18 +355,34 @@ class _Shared:
     users: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
     made: "Engine | None" = None
+    telemetry: "StepTelemetry | None" = None
+    tags: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    """Of the runs that use it."""
 
     def engine(self) -> "Engine":
         from ai_assets.inference.engine import Engine
 
         with self.lock:
             if self.made is None:
-                self.made = Engine(self.settings, self.state)
+                self.telemetry = self._told()
+                calls = self.telemetry.calls if self.telemetry is not None else None
+                self.made = Engine(self.settings, self.state, listener=calls)
             return self.made
+
+    def _told(self) -> "StepTelemetry | None":
+        """Who hears of its calls, where a collector is configured: nothing is imported where none is."""
+        if not is_configured():
+            return None
+        from ai_assets.telemetry.opening import of_steps
+
+        log = dg.get_dagster_logger()  # of whatever run is under way when it is said
+        return of_steps(lambda line: log.warning(printable(line)), lambda run_id: self.tags.get(run_id, {}))
 
     def close(self) -> None:
         if self.made is not None:
             self.made.close()
+        if self.telemetry is not None:
+            self.telemetry.close()
         self.state.close()
 
 

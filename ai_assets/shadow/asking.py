@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from ai_assets.base.windows import Opening, earliest
 from ai_assets.collection.loading import Collection
 from ai_assets.documents.source_listing import Listing, stored_listing
+from ai_assets.inference.call_listener import CallListener
 from ai_assets.inference.errors import BudgetExhausted
 from ai_assets.inference.ledger_clock import store_moment
 from ai_assets.inference.prices import usd_of
@@ -35,8 +36,15 @@ from ai_assets.storage.stores import Stores
 class ShadowWork(PreviewWork):
     """A bench at which nothing is made: the source as it was last looked at, the lake as it is."""
 
-    def __init__(self, collection: Collection, stores: Stores, run_id: str, cap: "ShadowCap | None" = None) -> None:
-        super().__init__(collection, stores, run_id, priority="batch")
+    def __init__(
+        self,
+        collection: Collection,
+        stores: Stores,
+        run_id: str,
+        cap: "ShadowCap | None" = None,
+        call_listener: CallListener | None = None,
+    ) -> None:
+        super().__init__(collection, stores, run_id, priority="batch", call_listener=call_listener)
         self.cap = cap
 
     @cached_property

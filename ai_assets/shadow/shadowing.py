@@ -1,6 +1,7 @@
 """One shadow: what is compared, its price, then the calls, and what came of it."""
 
 import functools
+import logging
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,11 +53,13 @@ from ai_assets.stages.base import PromptStage
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.storage.leases import hold
 from ai_assets.storage.stores import Stores
+from ai_assets.telemetry.command_span import command_span
 
 SAMPLE = 200
 KEYS_AT_ONCE = 500
 Say = Callable[[str], None]
 Advance = Callable[[int, int], None]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,8 +183,9 @@ def carry_out(
     by: str,
     say: Say = lambda _line: None,
     advance: Advance = lambda _done, _total: None,
+    report: Say = _log.warning,
 ) -> Shadow:
-    """Ask what is not answered yet, and record what came of it."""
+    """Ask what is not answered yet, and record what came of it. `report` hears of a collector in trouble."""
     collection, spec, stage = proposed.collection, proposed.spec, proposed.stage
     with hold(stores.state, f"shadow:{collection.name}", wait_s=1.0):
         shadow = records.begin(stores.state, collection.name, spec, by)
@@ -190,16 +194,18 @@ def carry_out(
         reused: dict[str, int] = {}
         paid: dict[str, int] = {}
         cap = ShadowCap.approved(stores, shadow, cap_nusd)
-        for variant in proposed.variants:
-            name = variant.spec.name
-            say(f"Asking {name}")
-            with ShadowWork(variant.asking, stores, run_id_of(shadow, name), cap) as work:
-                found[name], reused[name] = compared(
-                    work, shadow, name, variant.question(stage.name), proposed.drawn,
-                    functools.partial(_advanced, advance, done, total),
-                )  # fmt: skip
-            done += len(found[name])
-            paid[name] = _spent(stores, shadow, name)
+        about = {"collection": collection.name, "stage": stage.name, "shadow": shadow.name}
+        with command_span(f"shadow {collection.name} {shadow.name}", about, report) as hearing:
+            for variant in proposed.variants:
+                name = variant.spec.name
+                say(f"Asking {name}")
+                with ShadowWork(variant.asking, stores, run_id_of(shadow, name), cap, hearing.calls) as work:
+                    found[name], reused[name] = compared(
+                        work, shadow, name, variant.question(stage.name), proposed.drawn,
+                        functools.partial(_advanced, advance, done, total),
+                    )  # fmt: skip
+                done += len(found[name])
+                paid[name] = _spent(stores, shadow, name)
         say("Counting what all documents would cost")
         results = _results(proposed, stores, found, reused, paid)
         return records.finish(stores.state, shadow, results, [each for those in found.values() for each in those])

@@ -8,6 +8,7 @@ import functools
 import json
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
@@ -35,12 +36,32 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
+@dataclass(frozen=True, slots=True)
+class ParentSpan:
+    """Below which calls are, and who takes them."""
+
+    context: TraceContext
+    """Its `span_id` is 0 where a call has no span above it."""
+    put: Callable[[EndedSpan], None] | None
+    """None: no spans are made."""
+
+
+class ParentSpans(ABC):
+    @abstractmethod
+    def of(self, caller: Caller) -> ParentSpan | None:
+        """Of all calls of the caller; None where each begins a trace of its own."""
+
+    @abstractmethod
+    def new(self) -> ParentSpan:
+        """Of one call that begins a trace."""
+
+
 @dataclass(slots=True, eq=False)
 class _Asker:
     """What all calls of a caller have in common."""
 
     name: str
-    parent_id: int
+    parent: ParentSpan | None
     values: dict[str, Value]
     labels: Labels
     outcomes: dict[str, CountedSeries] = field(default_factory=dict)
@@ -52,6 +73,7 @@ class _Asker:
 @dataclass(slots=True, eq=False)
 class _Call:
     asker: _Asker
+    parent: ParentSpan
     span_id: int
     began_ns: int
     attempts: int = 0
@@ -110,18 +132,17 @@ class CallSpans(CallListener):
     def __init__(
         self,
         settings: TelemetrySettings,
-        root: TraceContext,
-        put: Callable[[EndedSpan], None] | None,
+        parents: ParentSpans,
         sums: MetricSums | None,
     ) -> None:
-        """Without `put` no spans are made, without `sums` nothing is counted."""
-        self._settings, self._root, self._put, self._sums = settings, root, put, sums
+        """Without `sums` nothing is counted."""
+        self._settings, self._parents, self._sums = settings, parents, sums
         self._latest = settings.latest_names
         self._askers: dict[Caller, _Asker] = {}
 
     @never_raises(None)
     def began(self, calls: Sequence[CallState]) -> None:
-        note = _Call(self._asker(calls[0].claim.caller), new_span_id(), time.time_ns())
+        note = self._new_call(self._asker(calls[0].claim.caller))
         for call in calls:
             call.noted = note
 
@@ -132,7 +153,7 @@ class CallSpans(CallListener):
             return NO_TRACE
         note.attempts += 1
         note.attempt_id, note.attempt_began_ns = new_span_id(), time.time_ns()
-        return self._root.headers_of(note.attempt_id) if self._settings.propagates else NO_TRACE
+        return note.parent.context.headers_of(note.attempt_id) if self._settings.propagates else NO_TRACE
 
     @never_raises(None)
     def came(
@@ -150,7 +171,7 @@ class CallSpans(CallListener):
         for (_, each), end in zip(sent, ends, strict=True):
             cost_nusd += end.cost_nusd or 0
             maybe_nusd += each.hop.reserve_nusd if end.cost_nusd is None else 0
-        if self._put is not None:
+        if note.parent.put is not None:
             found = conventions.usage_attributes(usage, cost_nusd, latest=self._latest)
             found["ai_assets.attempt.id"] = opened.attempt_id
             if maybe_nusd:
@@ -160,7 +181,7 @@ class CallSpans(CallListener):
             if self._settings.content:
                 found.update(self._content(request, outcome))
             self._span(
-                place.name, note.attempt_id, note.span_id, note.attempt_began_ns, ended_ns, found, error,
+                note.parent, place.name, note.attempt_id, note.span_id, note.attempt_began_ns, ended_ns, found, error,
                 _end_of_attempt(place, outcome, request, note.attempts, len(sent)), kind="client",
             )  # fmt: skip
         if self._sums is not None:
@@ -180,15 +201,21 @@ class CallSpans(CallListener):
             return
         for call in calls:
             self._counted(note.asker, results.get(call))
-        if self._put is not None and (note.attempts or results):
+        if note.parent.put is not None and (note.attempts or results):
             self._call_span(calls, results, note)
 
     @never_raises(None)
     def recalled(self, call: CallState, result: Result) -> None:
         asker = self._asker(call.claim.caller)
         self._counted(asker, result)
-        if self._put is not None and call.request.asks_for not in OF_TEXTS:  # of texts there are as many as passages
-            self._call_span([call], {call: result}, _Call(asker, new_span_id(), time.time_ns()))
+        if call.request.asks_for in OF_TEXTS:  # there are as many as passages
+            return
+        note = self._new_call(asker)
+        if note.parent.put is not None:
+            self._call_span([call], {call: result}, note)
+
+    def _new_call(self, asker: _Asker) -> _Call:
+        return _Call(asker, asker.parent or self._parents.new(), new_span_id(), time.time_ns())
 
     def _call_span(self, calls: Sequence[CallState], results: Mapping[CallState, Result], note: _Call) -> None:
         first, asker = calls[0], note.asker
@@ -211,12 +238,13 @@ class CallSpans(CallListener):
             found["ai_assets.document"] = masked(first.asked.document)
         error = failed.error if failed is not None and failed.error not in LATER else None
         self._span(
-            asker.name, note.span_id, asker.parent_id, note.began_ns, time.time_ns(), found, error,
-            _end_of_call(asker, outcome, error, note.attempts, len(calls), repaired=repaired),
+            note.parent, asker.name, note.span_id, note.parent.context.span_id, note.began_ns, time.time_ns(), found,
+            error, _end_of_call(asker, outcome, error, note.attempts, len(calls), repaired=repaired),
         )  # fmt: skip
 
     def _span(
         self,
+        parent: ParentSpan,
         name: str,
         span_id: int,
         parent_id: int,
@@ -227,12 +255,12 @@ class CallSpans(CallListener):
         shared: SharedAttributes,
         kind: Kind = "internal",
     ) -> None:
-        assert self._put is not None
-        root = self._root
-        self._put(
+        assert parent.put is not None
+        trace = parent.context
+        parent.put(
             EndedSpan(
-                name, root.trace_id, span_id, parent_id, began_ns, ended_ns, kind, attributes, error, (),
-                root.state, shared,
+                name, trace.trace_id, span_id, parent_id, began_ns, ended_ns, kind, attributes, error, (),
+                trace.state, shared,
             )
         )  # fmt: skip
 
@@ -254,18 +282,14 @@ class CallSpans(CallListener):
             series.add(1)
 
     def _asker(self, caller: Caller) -> _Asker:
-        """Below the span of the stage that asks; what no partition asks is below the run itself."""
         found = self._askers.get(caller)
         if found is None:
-            named = {"collection": caller.collection, "stage": caller.asset, "partition": caller.partition,
-                     "run.id": caller.run_id, "tenant": caller.tenant, "backfill": caller.backfill}  # fmt: skip
-            values: dict[str, Value] = {f"ai_assets.{name}": value for name, value in named.items() if value}
-            within = self._root.below(caller.partition, caller.asset) if caller.partition else self._root.span_id
+            values = about(caller)
             found = self._askers[caller] = _Asker(
                 name=f"call {caller.asset or 'model'}",
-                parent_id=within,
+                parent=self._parents.of(caller),
                 values=values,
-                labels=tuple((name, values[name]) for name in _LABELS if name in values),
+                labels=tuple((name, values[name]) for name in LABELS if name in values),
             )
         return found
 
@@ -300,7 +324,14 @@ class CallSpans(CallListener):
         )
 
 
-_LABELS = ("ai_assets.collection", "ai_assets.stage", "ai_assets.tenant")
+def about(caller: Caller) -> dict[str, Value]:
+    """Who asks, as attributes."""
+    named = {"collection": caller.collection, "stage": caller.asset, "partition": caller.partition,
+             "run.id": caller.run_id, "tenant": caller.tenant, "backfill": caller.backfill}  # fmt: skip
+    return {f"ai_assets.{name}": value for name, value in named.items() if value}
+
+
+LABELS = ("ai_assets.collection", "ai_assets.stage", "ai_assets.tenant")
 """Of metrics: never a partition, run or document."""
 
 

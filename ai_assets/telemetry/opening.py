@@ -6,21 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ai_assets.base.extras import ExtraMissing, need
-from ai_assets.base.home import variable
 from ai_assets.base.masking import masked
-from ai_assets.telemetry.call_spans import CallSpans
+from ai_assets.telemetry.call_spans import CallSpans, ParentSpans
 from ai_assets.telemetry.metric_sums import MetricSums
-from ai_assets.telemetry.run_spans import RunSpanSink
+from ai_assets.telemetry.parent_spans import StageParents, StepParents, above_of
+from ai_assets.telemetry.run_spans import FAILED, LONGEST_ERROR, RunSpanSink
 from ai_assets.telemetry.settings import TelemetrySettings, telemetry_settings
-from ai_assets.telemetry.span_records import EndedSpan
-from ai_assets.telemetry.trace_context import (
-    TRACEPARENT,
-    TRACESTATE,
-    TraceContext,
-    new_span_id,
-    parsed,
-    trace_of_run,
-)
+from ai_assets.telemetry.span_records import EndedSpan, Value
+from ai_assets.telemetry.trace_context import TraceContext, new_span_id, new_trace_id, trace_of_run
 
 if TYPE_CHECKING:
     from ai_assets.telemetry.exporting import MetricOutlet, SpanOutlet
@@ -41,6 +34,18 @@ class Outlets:
 
     def put_of(self, root: TraceContext) -> Callable[[EndedSpan], None] | None:
         return self.spans.put if self.spans is not None and root.is_sampled else None
+
+    def samples(self, trace_id: int, parent: TraceContext | None) -> bool:
+        return self.spans is not None and self.spans.samples(trace_id, "run", parent)
+
+    def root(self, trace_id: int, parent: TraceContext | None) -> TraceContext:
+        """The first span here of a trace, which is the parent's where there is one."""
+        trace_id, state = (parent.trace_id, parent.state) if parent is not None else (trace_id, "")
+        sampled = self.samples(trace_id, parent)
+        return TraceContext(trace_id=trace_id, span_id=new_span_id(), is_sampled=sampled, state=state)
+
+    def calls_below(self, parents: ParentSpans) -> CallSpans:
+        return CallSpans(self.settings, parents, self.sums)
 
     def close(self, within_s: float) -> None:
         """Both at once, as far as the time goes."""
@@ -66,13 +71,8 @@ def of_run(
     outlets = opened(report)
     if outlets is None:
         return None
-    given = (tags.get(TRACEPARENT), tags.get(TRACESTATE))
-    parent = parsed(*given) if given[0] else parsed(variable("TRACEPARENT"), variable("TRACESTATE"))
-    trace_id = parent.trace_id if parent is not None else trace_of_run(run_id)
-    sampled = outlets.spans.samples(trace_id, "run", parent) if outlets.spans is not None else False
-    root = TraceContext(
-        trace_id=trace_id, span_id=new_span_id(), is_sampled=sampled, state=parent.state if parent is not None else ""
-    )
+    parent = above_of(tags)
+    root = outlets.root(trace_of_run(run_id), parent)
     put = outlets.put_of(root)
     sink = RunSpanSink(
         root=root,
@@ -84,7 +84,69 @@ def of_run(
         latest_names=outlets.settings.latest_names,
         over=lambda: outlets.close(CLOSE_S),
     )
-    return RunTelemetry(root=root, sink=sink, calls=CallSpans(outlets.settings, root, put, outlets.sums))
+    return RunTelemetry(root=root, sink=sink, calls=outlets.calls_below(StageParents(root, put)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTelemetry:
+    """Of calls that steps and programs make for themselves."""
+
+    calls: CallSpans
+    steps: StepParents
+    outlets: Outlets
+
+    def close(self) -> None:
+        self.steps.end()
+        self.outlets.close(CLOSE_S)
+
+
+def of_steps(report: Callable[[str], None], tags_of: Callable[[str], Mapping[str, str]]) -> StepTelemetry | None:
+    """`tags_of` a run by its id."""
+    outlets = opened(report)
+    if outlets is None:
+        return None
+    steps = StepParents(outlets.put_of, outlets.samples, tags_of)
+    return StepTelemetry(calls=outlets.calls_below(steps), steps=steps, outlets=outlets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandTelemetry:
+    """Of one piece of work outside a run."""
+
+    name: str
+    root: TraceContext
+    parent: TraceContext | None
+    about: Mapping[str, Value]
+    calls: CallSpans
+    outlets: Outlets
+    began_ns: int
+
+    def close(self, problem: str | None) -> None:
+        """When it has ended: `problem` is what was wrong with it."""
+        put = self.outlets.put_of(self.root)
+        if put is not None:
+            said = None if problem is None else masked(problem)[:LONGEST_ERROR]
+            failed = {} if said is None else {"error.type": FAILED}
+            parent_id = self.parent.span_id if self.parent is not None else 0
+            put(
+                EndedSpan(
+                    self.name, self.root.trace_id, self.root.span_id, parent_id, self.began_ns, time.time_ns(),
+                    "internal", {**self.about, **failed}, said, state=self.root.state,
+                )
+            )  # fmt: skip
+        self.outlets.close(CLOSE_S)
+
+
+def of_command(name: str, about: Mapping[str, Value], report: Callable[[str], None]) -> CommandTelemetry | None:
+    outlets = opened(report)
+    if outlets is None:
+        return None
+    parent = above_of({})
+    root = outlets.root(new_trace_id(), parent)
+    calls = outlets.calls_below(StageParents(root, outlets.put_of(root)))
+    return CommandTelemetry(
+        name=name, root=root, parent=parent, about=about, calls=calls, outlets=outlets, began_ns=time.time_ns()
+    )
 
 
 def of_further_process(root: TraceContext) -> tuple[CallSpans, Callable[[], None]] | None:
@@ -93,7 +155,7 @@ def of_further_process(root: TraceContext) -> tuple[CallSpans, Callable[[], None
     outlets = opened(lambda _line: None)
     if outlets is None:
         return None
-    calls = CallSpans(outlets.settings, root, outlets.put_of(root), outlets.sums)
+    calls = outlets.calls_below(StageParents(root, outlets.put_of(root)))
     return calls, lambda: outlets.close(WORKER_CLOSE_S)
 
 

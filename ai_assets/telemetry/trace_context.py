@@ -71,6 +71,15 @@ def trace_of_run(run_id: str) -> int:
     return _number(f"run {run_id}", 16)
 
 
+def span_of_batch(job_id: str) -> int:
+    """The same for whoever collects a part of it."""
+    return _number(f"batch {job_id}", 8)
+
+
+def new_trace_id() -> int:
+    return random.getrandbits(128) or 1
+
+
 def new_span_id() -> int:
     return random.getrandbits(64) or 1
 

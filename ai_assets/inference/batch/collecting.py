@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ai_assets.base.errors import LeaseLost, UserError
 from ai_assets.inference.batch import jobs
+from ai_assets.inference.batch.batch_listener import BatchListener
 from ai_assets.inference.batch.buffers import BY_DEADLINE, Buffers
 from ai_assets.inference.batch.errors import BatchApiRefused, ProviderSilent
 from ai_assets.inference.batch.jobs import BatchJob
@@ -57,8 +58,10 @@ class Collector:
         *,
         step: Callable[[str], None] = lambda _name: None,
         clock: Clock = store_clock,
+        listener: BatchListener | None = None,
     ) -> None:
-        """`clock` says when what is due."""
+        """`clock` says when what is due; `listener` hears of what is collected."""
+        self._listener = listener
         self._settings, self._state, self._step, self._clock = settings, state, step, clock
         self._providers: dict[str, BatchProvider] = {}
 
@@ -209,7 +212,7 @@ class Collector:
     ) -> "Settled | None":
         """All results of both files; None where the time was over before."""
         with self._state.read() as connection:
-            settling = Settling(submitting.lease, connection, submitting.job, submitting.endpoint)
+            settling = Settling(submitting.lease, connection, submitting.job, submitting.endpoint, self._listener)
         settled = Settled(settling=settling)
         files = [each for each in (remote.output_file, remote.error_file) if each is not None]
         for file_id in dict.fromkeys(files):
@@ -227,7 +230,7 @@ class Collector:
         settling = settled.settling
         if settling is None:
             with self._state.read() as connection:
-                settling = Settling(submitting.lease, connection, job, submitting.endpoint)
+                settling = Settling(submitting.lease, connection, job, submitting.endpoint, self._listener)
         if job.doubted and job.duplicate_of is None:
             submitting.look_for_duplicates()
         left = settling.unended
@@ -245,6 +248,8 @@ class Collector:
                 turnaround_s=remote.turnaround_s if remote else None, cancel_s=remote.cancel_s if remote else None,
             )  # fmt: skip
         self._step("ended")
+        if self._listener is not None:
+            self._listener.ended(submitting.job)
 
     def _cancel(self, job: BatchJob) -> None:
         assert job.provider_id is not None

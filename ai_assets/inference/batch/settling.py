@@ -10,13 +10,14 @@ from itertools import islice
 
 import sqlalchemy as sa
 
+from ai_assets.inference.batch.batch_listener import BatchListener
 from ai_assets.inference.batch.errors import ProviderSilent
 from ai_assets.inference.batch.jobs import BatchJob
 from ai_assets.inference.batch.lines import LineResult
 from ai_assets.inference.call_state import ended
 from ai_assets.inference.ledger import Ledger
 from ai_assets.inference.ledger_messages import AttemptEnd, Hop, Intent
-from ai_assets.inference.records import ErrorClass
+from ai_assets.inference.records import Caller, ErrorClass
 from ai_assets.inference.settings import Endpoint
 from ai_assets.protocols import faults
 from ai_assets.protocols.base import MESSAGE_CHARACTERS, Fault, NotAnAnswer, Reply
@@ -39,19 +40,30 @@ class OpenLine:
     reserved_nusd: int
     budgets: tuple[str, ...]
     backfill: str
+    caller_id: int
 
 
 class Settling:
     """Of one job, whose lease is held. What it remembers of 50,000 lines takes some 20 MB."""
 
-    def __init__(self, lease: Lease, connection: sa.Connection, job: BatchJob, endpoint: Endpoint) -> None:
+    def __init__(
+        self,
+        lease: Lease,
+        connection: sa.Connection,
+        job: BatchJob,
+        endpoint: Endpoint,
+        listener: BatchListener | None = None,
+    ) -> None:
         self._lease, self._job, self._endpoint = lease, job, endpoint
+        self._listener = listener
+        self._callers = _callers_of(connection, job) if listener is not None else {}
         self._ledger = Ledger(connection.dialect.name, job.owner_id)
         budgets: dict[str, tuple[str, ...]] = {}
         rows = connection.execute(
             sa.text(
-                "SELECT attempt_id, call_key, attempts.state, reserved_nusd, budgets, backfill FROM attempts "
-                "JOIN callers ON callers.caller_id = attempts.caller_id WHERE attempt_id >= :low AND attempt_id < :high"
+                "SELECT attempt_id, call_key, attempts.state, reserved_nusd, budgets, backfill, attempts.caller_id "
+                "FROM attempts JOIN callers ON callers.caller_id = attempts.caller_id "
+                "WHERE attempt_id >= :low AND attempt_id < :high"
             ),
             job.bounds,
         )
@@ -61,7 +73,12 @@ class Settling:
             if drawn is None:
                 drawn = budgets[row.budgets] = tuple(json.loads(row.budgets))
             self.lines[row.call_key] = OpenLine(
-                row.attempt_id, row.state, int(row.reserved_nusd), drawn, "" if job.duplicate_of else row.backfill or ""
+                row.attempt_id,
+                row.state,
+                int(row.reserved_nusd),
+                drawn,
+                "" if job.duplicate_of else row.backfill or "",
+                row.caller_id,
             )
 
     @property
@@ -136,6 +153,26 @@ class Settling:
             self._ledger.apply_in_batch(connection, endings, late=True)
         for ending in endings:
             self.lines[ending.opened.hop.key].state = ending.state
+        if self._listener is not None:
+            of = [self._callers[self.lines[ending.opened.hop.key].caller_id] for ending in endings]
+            self._listener.settled(self._job, list(zip(of, endings, strict=True)))
+
+
+def _callers_of(connection: sa.Connection, job: BatchJob) -> dict[int, Caller]:
+    rows = connection.execute(
+        sa.text(
+            "SELECT caller_id, tenant, collection, asset, partition, run_id, backfill FROM callers WHERE caller_id IN "
+            "(SELECT caller_id FROM attempts WHERE attempt_id >= :low AND attempt_id < :high)"
+        ),
+        job.bounds,
+    )
+    return {
+        row.caller_id: Caller(
+            tenant=row.tenant, collection=row.collection, asset=row.asset, partition=row.partition, run_id=row.run_id,
+            backfill=row.backfill or "",
+        )
+        for row in rows
+    }  # fmt: skip
 
 
 _KEEP_OLDER = sa.text(

@@ -6,12 +6,14 @@ killed goes on, and what was answered then is not asked again.
 
 import datetime
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from ai_assets.base.errors import UserError
+from ai_assets.inference.call_listener import CallListener, Hearing
 from ai_assets.inference.canary import records
 from ai_assets.inference.canary.comparing import compared
 from ai_assets.inference.canary.question_set import KIND, CanarySet, question_set
@@ -80,6 +82,10 @@ Tell = Callable[[sa.Connection, CanaryChange], object]
 """Tells people of a change, in the transaction that records it."""
 
 
+Hear = Callable[[CanaryRun], AbstractContextManager[Hearing]]
+"""Who hears of the calls of a run, such as for traces; asked only where there is one."""
+
+
 def asked(
     canary: DeclaredCanary,
     settings: InferenceSettings,
@@ -87,6 +93,7 @@ def asked(
     *,
     only_due: bool = False,
     tell: Tell = lambda _connection, _change: None,
+    hear: Hear = lambda _run: nullcontext(Hearing()),
 ) -> CanaryRun | None:
     """The run, and its change where it shows one; None: it is not due. Raises LeaseBusy where another process asks."""
     if not canary.declared.hours.allowed(datetime.datetime.now(datetime.UTC)):
@@ -104,7 +111,9 @@ def asked(
             run = last if goes_on and last is not None else records.begin_run(
                 connection, canary.endpoint, canary.declared.llm, canary.subject
             )  # fmt: skip
-        run = _answered(run, canary, settings, state)
+        with hear(run) as hearing:
+            run = _answered(run, canary, settings, state, hearing.calls)
+            hearing.problem = (run.problem or "no answer") if run.state == "no answer" else None
         with state.read() as connection:
             epoch = records.runs_of(connection, canary.endpoint, epoch=run.epoch)
             waiting = [
@@ -144,7 +153,13 @@ def requests_of(canary: DeclaredCanary, run_id: int) -> list[Request]:
     ]
 
 
-def _answered(run: CanaryRun, canary: DeclaredCanary, settings: InferenceSettings, state: StateStore) -> CanaryRun:
+def _answered(
+    run: CanaryRun,
+    canary: DeclaredCanary,
+    settings: InferenceSettings,
+    state: StateStore,
+    listener: CallListener | None,
+) -> CanaryRun:
     own = Budget(
         name=f"{KIND}-{canary.endpoint}"[:60], limit_usd=canary.settings.budget_usd, each="run", of={"asset": KIND}
     )
@@ -160,7 +175,7 @@ def _answered(run: CanaryRun, canary: DeclaredCanary, settings: InferenceSetting
     asked_for = requests_of(canary, run.run_id)
     answers, problems, cost_nusd = [], [], 0
     try:
-        with Engine(once, state) as engine:
+        with Engine(once, state, listener=listener) as engine:
             for result in engine.map(asked_for, caller):
                 cost_nusd += nusd_of(round(result.cost_usd + result.saved_usd, 9))
                 if isinstance(result, Answer):

@@ -6,6 +6,7 @@ import dagster as dg
 
 from ai_assets.base.errors import DeclarationInvalid
 from ai_assets.base.home import Home
+from ai_assets.base.printable import printable
 from ai_assets.collection.deadlines import deadlines_of
 from ai_assets.collection.loading import Collection
 from ai_assets.orchestration.automation.source_changes import goes_on
@@ -33,13 +34,17 @@ def batches(collection: Collection) -> Iterator[dg.SensorDefinition]:
         from ai_assets.planning.backfills import tags_of_waiting
         from ai_assets.run.status import answered_partitions
         from ai_assets.storage.stores import Stores
+        from ai_assets.telemetry.command_span import batches_told
 
         with Stores.at(Home.from_environment()) as stores:
             try:
                 settings = Catalog(stores.home).inference_of(collection.name)
             except DeclarationInvalid as error:
                 return dg.SkipReason(str(error))
-            with Collector(settings, stores.state) as collector:
+            with (
+                batches_told(lambda line: context.log.warning(printable(line))) as told,
+                Collector(settings, stores.state, listener=told) as collector,
+            ):
                 found = collector.collect(collection.name, within_s=WITHIN_S)
             answered = answered_partitions(collection, stores)
             with stores.state.read() as connection:

@@ -1,12 +1,14 @@
 """Asks the canaries that are due: a few at each tick, each by one process however many watch."""
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from ai_assets.base.errors import LeaseBusy, UserError
 from ai_assets.base.home import Home
+from ai_assets.base.printable import printable
 
 if TYPE_CHECKING:
     from ai_assets.inference.settings import InferenceSettings
@@ -27,7 +29,7 @@ def canaries() -> dg.SensorDefinition:
         description="Asks the fixed sets of inference.yaml that are due, and notices models that were changed.",
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
-    def body(_context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    def body(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         from ai_assets.inference.canary.asking import canaries as declared_at
         from ai_assets.inference.load import inference_at
         from ai_assets.storage.stores import Stores
@@ -41,16 +43,19 @@ def canaries() -> dg.SensorDefinition:
         if not names:
             return dg.SkipReason("no endpoint of inference.yaml declares a canary")
         with Stores.at(home) as stores:
-            said = _asked(names, settings, stores)
+            said = _asked(names, settings, stores, lambda line: context.log.warning(printable(line)))
         return dg.SkipReason("; ".join(said) or "no canary is due")
 
     return body
 
 
-def _asked(names: list[str], settings: "InferenceSettings", stores: "Stores") -> list[str]:
+def _asked(
+    names: list[str], settings: "InferenceSettings", stores: "Stores", report: Callable[[str], None]
+) -> list[str]:
     from ai_assets.inference.canary.asking import asked, declared
     from ai_assets.inference.canary.records import changes_of
     from ai_assets.signoff.canaries import teller
+    from ai_assets.telemetry.command_span import canary_span
 
     started, said = time.monotonic(), []
     for name in names:
@@ -59,7 +64,7 @@ def _asked(names: list[str], settings: "InferenceSettings", stores: "Stores") ->
             break
         try:
             canary = declared(name, settings, stores.home.inference)
-            run = asked(canary, settings, stores.state, only_due=True, tell=teller(settings))
+            run = asked(canary, settings, stores.state, only_due=True, tell=teller(settings), hear=canary_span(report))
         except LeaseBusy:
             said.append(f"{name} is being asked by another process")
             continue
