@@ -6,6 +6,7 @@ and controllers decide. docs/kubernetes-proof.md says what that shows and what i
 """
 
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -14,13 +15,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import requests
 from conftest import project_at
 from engines import check_books, rows
 from kubelet.cluster import OwnCluster, RandomKills, own_cluster, wait_until
 from kubelet.nodes import PodRun
-from kubelet.offices import DAYS, OTHER, PER_DAY, SOUTH, ClusterOffice, digests, office_in, second_draft
+from kubelet.offices import AT_ONCE, DAYS, OTHER, PER_DAY, SOUTH, ClusterOffice, digests, office_in, second_draft
 from postgres_server import Postgres
 from provider import Provider
 
@@ -110,6 +113,39 @@ def run_ended(office: ClusterOffice, run: str) -> str:
     return str(office.deployment.api.run_status(run))
 
 
+def ended_by_itself(run: PodRun) -> bool:
+    """Within its grace: a pod that is still there then gets SIGKILL, and its exit code says so."""
+    return run.end is not None and run.end.exit_code != 128 + signal.SIGKILL
+
+
+def maybe_billed(office: ClusterOffice) -> int:
+    return len(rows(office.state_url, "SELECT call_key FROM attempts WHERE state = 'ambiguous'"))
+
+
+def here_of(office: ClusterOffice, days: list[str] | None) -> Path:
+    return office.home / f"here-{len(days or DAYS)}"
+
+
+def rows_of_kind(lake: Path, day: str, version: str) -> pa.Table:
+    return pq.read_table(lake / "notes" / "kind" / day / f"{version}.parquet")
+
+
+def digests_of_a_run_here(
+    office: ClusterOffice, monkeypatch: pytest.MonkeyPatch, days: list[str] | None = None
+) -> dict[str, str]:
+    """Of a run on this machine that nothing breaks, in a home of its own: of all days, or of these."""
+    own = replace(
+        office.project.home, declared_state_url=None, declared_environment="local", root=here_of(office, days)
+    )
+    here = replace(office.project, home=own)
+    own.ensure()
+    (own.root / "grown").touch()
+    monkeypatch.setenv("AI_ASSETS_HOME", str(own.root))
+    monkeypatch.setenv("AI_ASSETS_REHEARSAL_URL", office.provider.url)
+    here.refresh(office.collection, days)
+    return digests(here, own.lake)
+
+
 def test_a_backfill_of_20_partitions_ends_though_pods_are_killed_at_random(
     office: ClusterOffice, cluster: OwnCluster, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,23 +168,9 @@ def test_a_backfill_of_20_partitions_ends_though_pods_are_killed_at_random(
 
     assert office.paid_twice() == []
     assert office.calls() == len(DAYS) * PER_DAY
-    (maybe,) = rows(office.state_url, "SELECT count(*) AS n FROM attempts WHERE state = 'ambiguous'")
-    assert provider.stats()["calls"] <= len(DAYS) * PER_DAY + maybe.n
+    assert provider.stats()["calls"] <= len(DAYS) * PER_DAY + maybe_billed(office)
     check_books(office.state_url)
-
-    in_pods = digests(office.project, office.home / "lake")
-    here = replace(
-        office.project,
-        home=replace(
-            office.project.home, declared_state_url=None, declared_environment="local", root=office.home / "here"
-        ),
-    )
-    here.home.ensure()
-    (here.home.root / "grown").touch()
-    monkeypatch.setenv("AI_ASSETS_HOME", str(here.home.root))
-    monkeypatch.setenv("AI_ASSETS_REHEARSAL_URL", provider.url)
-    here.refresh(office.collection)
-    assert in_pods == digests(here, here.home.lake)
+    assert digests(office.project, office.home / "lake") == digests_of_a_run_here(office, monkeypatch)
 
 
 def test_a_run_goes_on_through_a_lost_watch_and_an_api_server_that_is_away(
@@ -179,12 +201,54 @@ def test_a_cancelled_run_leaves_no_pod_and_asks_for_nothing_more(office: Cluster
     wait_until(lambda: office.provider.stats()["calls"] > sent, PATIENCE_S)
     assert terminate(office, run) == "TerminateRunSuccess"
     wait_until(lambda: not office.deployment.workers(run), 60)
+    assert all(ended_by_itself(it) for it in cluster.nodes.runs.values() if run_id(it) == run)
     asked = office.provider.stats()["calls"]
     assert run_ended(office, run) == "CANCELED"
     time.sleep(5)
     assert office.provider.stats()["calls"] == asked
     check_books(office.state_url)
     office.provider.configure(latency_ms=50)
+
+
+def test_a_step_that_is_preempted_ends_by_itself_and_goes_on_in_a_new_pod(
+    office: ClusterOffice, cluster: OwnCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM in the middle of calls: some are answered, some are on their way, most were not asked yet."""
+    day, more = DAYS[16], 4 * AT_ONCE
+    for number in range(more):
+        office.project.document(f"{day}/more-{number}.txt", f"Invoice {day} {number}. The total is 7.00.")
+    office.provider.configure(latency_ms=1000)
+    settled, billed, maybe = office.calls(), office.provider.stats()["billed"], maybe_billed(office)
+    run = launched(office, [day])
+
+    def steps() -> list[PodRun]:
+        return [it for it in cluster.nodes.runs.values() if is_step(it) and run_id(it) == run]
+
+    wait_until(lambda: office.calls() > settled, PATIENCE_S)
+    (preempted,) = steps()
+    cluster.nodes.preempt(preempted)
+    asked = office.provider.stats()["calls"]
+    wait_until(lambda: preempted.ended, PATIENCE_S)
+    assert ended_by_itself(preempted)
+    assert office.provider.stats()["calls"] <= asked + AT_ONCE  # what was on its way to the provider
+    assert office.calls() - settled < more
+
+    office.provider.configure(latency_ms=50)
+    assert run_ended(office, run) == "SUCCESS", failures(office)
+    assert len(steps()) == 2
+    assert office.paid_twice() == []
+    assert office.provider.stats()["billed"] - billed <= office.calls() - settled + maybe_billed(office) - maybe
+    assert maybe_billed(office) - maybe <= AT_ONCE
+    check_books(office.state_url)
+    in_pods = digests(office.project, office.home / "lake")
+    unbroken = digests_of_a_run_here(office, monkeypatch, [day])
+    assert len(unbroken) == len(office.collection.asset_names)
+    kind = f"kind {day}"
+    answered = [rows_of_kind(root / "lake", day, found[kind]) for root, found in (
+        (office.home, in_pods), (here_of(office, [day]), unbroken))]  # fmt: skip
+    assert answered[0].drop_columns(["reused"]).equals(answered[1].drop_columns(["reused"]))
+    assert 0 < answered[0]["reused"].to_pylist().count(True) < more  # what was answered before it was told to end
+    assert unbroken.items() - {(kind, unbroken[kind])} <= in_pods.items()
 
 
 def test_what_memory_killed_goes_on_with_half_of_what_it_took(office: ClusterOffice, cluster: OwnCluster) -> None:

@@ -4,6 +4,7 @@ import random
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from ai_assets.desk import inbox_order
 from ai_assets.run import file_looks
 from ai_assets.run.partition_states import DUE, observed_states
 from ai_assets.run.status import due_partitions
-from ai_assets.signoff import requests
+from ai_assets.signoff import claims, requests
+from ai_assets.signoff.people import Person
 from ai_assets.signoff.sla import age_hours
 from ai_assets.storage import partition_facts
 from ai_assets.storage.lake import Manifest
@@ -170,6 +172,44 @@ def statements(stores: Stores, ask: Callable[[], object]) -> int:
     finally:
         sa.event.remove(engine, "before_cursor_execute", heard)
     return len(seen)
+
+
+def sqlite_steps(connection: sa.Connection, ask: Callable[[], object]) -> int:
+    """How much SQLite does for it: a number that no other work on the machine changes."""
+    taken = 0
+
+    def step() -> int:
+        nonlocal taken
+        taken += 1
+        return 0
+
+    raw = connection.connection.driver_connection
+    assert raw is not None
+    raw.set_progress_handler(step, 1)
+    try:
+        ask()
+    finally:
+        raw.set_progress_handler(None, 1)
+    return taken
+
+
+def test_claims_are_counted_by_reading_claims_however_many_requests_are_open(project: Project) -> None:
+    steps, opened = [], list[requests.SignoffRequest]()
+    with project.stores() as stores:
+        for number in (20, 400):
+            with stores.state.write() as connection:
+                opened += [asked(connection, f"p{each}", f"{each}") for each in range(len(opened), number)]
+            if number == 20:
+                for request, name in ((opened[0], "ann"), (opened[1], "ben"), (opened[2], "ann"), (opened[3], "ann")):
+                    claims.take(stores.state, request, by=Person(name=name, roles={"*": "admin"}))
+                with stores.state.write() as connection:
+                    requests.close(connection, opened[3], "rejected", "ann", "no")
+            with stores.state.read() as connection:
+                ask = partial(claims.of_open_requests, connection, [NAME, "other"], "ann")
+                assert ask() == claims.ClaimCounts(all=3, mine=2)
+                assert claims.of_open_requests(connection, ["other"], "ann") == claims.ClaimCounts(all=0, mine=0)
+                steps.append(sqlite_steps(connection, ask))
+    assert steps[0] == steps[1] > 0
 
 
 def test_what_is_due_takes_as_many_statements_of_ten_partitions_as_of_many(project: Project, daily: Collection) -> None:

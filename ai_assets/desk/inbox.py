@@ -75,7 +75,7 @@ def inbox(
         people = need_a_person(connection, seen)
         stopped = stopped_candidates(connection, seen)
         held = held_counts(connection, seen)
-        claimed = _claims(connection, person, list(seen))
+        claimed = claims.of_open_requests(connection, list(seen), person.name)
     return Inbox(
         rows=rows,
         total=total,
@@ -87,7 +87,7 @@ def inbox(
         held=held,
         need_a_person=people,
         stopped=stopped,
-        claims=claimed,
+        claims={"mine": claimed.mine, "unclaimed": counts["open"] - claimed.all},
     )
 
 
@@ -217,11 +217,6 @@ def _claimed(person: Person, claim: str) -> list[sa.ColumnElement[bool]]:
             return [_T.request_id.not_in(taken)]
         case _:
             return []
-
-
-def _claims(connection: sa.Connection, person: Person, names: Sequence[str]) -> dict[str, int]:
-    open_ones = [_T.collection.in_(names), _T.status == "open"]
-    return {which: count(connection, [*open_ones, *_claimed(person, which)]) for which in CLAIMS if which != "any"}
 
 
 def _counts(connection: sa.Connection, names: Sequence[str]) -> dict[str, int]:

@@ -116,7 +116,8 @@ def riskiest(connection: sa.Connection, conditions: Conditions, sla: SlaSettings
         _pieces(connection, conditions, wanted, *ORDERS["age"]),
         strict=False,
     ):
-        found |= {row.request_id: key_of(row.risk, row.opened_at, row.request_id) for row in (*risky.rows, *old.rows)}
+        new = (row for row in (*risky.rows, *old.rows) if row.request_id not in found)
+        found |= {row.request_id: key_of(row.risk, row.opened_at, row.request_id) for row in new}
         if risky.is_last or old.is_last:
             break
         if len(found) >= wanted:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ai_assets.base.errors import DatasetDamaged
 from ai_assets.collection.loading import Collection
 from ai_assets.signoff.frozen_candidate import FrozenCandidate, has_snapshot
-from ai_assets.storage.lake import Manifest
+from ai_assets.storage.lake import MANIFEST, Manifest
 from ai_assets.storage.stores import Stores
 
 AT_ONCE = 16
@@ -26,11 +26,12 @@ def intact_partitions(collection: Collection, stores: Stores, keys: Sequence[str
 
 
 def _is_intact(collection: Collection, stores: Stores, asset: str, partition: str) -> bool:
+    folder = stores.lake.folder(collection.name, asset, partition)
     try:
-        manifest = stores.lake.manifest(collection.name, asset, partition)
+        manifest = stores.lake.read_manifest(folder / MANIFEST)
     except DatasetDamaged:
         return False
-    if manifest is None or not stores.lake.has(stores.lake.folder_of(manifest) / manifest.file):
+    if manifest is None or not stores.lake.has(folder / manifest.file):
         return False
     return asset != "release_candidate" or _is_frozen(stores, manifest)
 

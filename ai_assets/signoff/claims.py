@@ -23,6 +23,14 @@ class RequestClaim:
     made_at: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClaimCounts:
+    """Of open requests."""
+
+    all: int
+    mine: int
+
+
 TABLE = sa.table("request_claims", *(sa.column(field.name) for field in fields(RequestClaim)))
 
 
@@ -69,6 +77,17 @@ def of(connection: sa.Connection, request_ids: Sequence[str]) -> dict[str, Reque
     """By request; one that nobody has is not there."""
     query = sa.select(TABLE).where(TABLE.c.request_id.in_(list(request_ids)))
     return {row["request_id"]: RequestClaim(**row) for row in connection.execute(query).mappings()}
+
+
+def of_open_requests(connection: sa.Connection, collections: Sequence[str], name: str) -> ClaimCounts:
+    """From the claims to their requests: claims are few, open requests as many as partitions."""
+    of_request = requests.TABLE.c.request_id == TABLE.c.request_id
+    query = sa.select(sa.func.count(), sa.func.count(sa.case((TABLE.c.person == name, 1)))).where(
+        TABLE.c.collection.in_(collections),
+        sa.exists().select_from(requests.TABLE).where(of_request, requests.TABLE.c.status == "open"),
+    )
+    every, mine = connection.execute(query).one()
+    return ClaimCounts(all=every, mine=mine)
 
 
 def candidates(connection: sa.Connection, collection: str, *, by: Person) -> list[str]:

@@ -89,7 +89,7 @@ class Lake:
         self.root = root
 
     def folder(self, collection: str, asset: str, partition: str) -> Path:
-        return self.root / _component(collection) / _component(asset) / _component(partition)
+        return self.root.joinpath(_component(collection), _component(asset), _component(partition))
 
     def manifest(self, collection: str, asset: str, partition: str) -> Manifest | None:
         """The committed dataset, or None where there is none yet."""

@@ -42,6 +42,8 @@ class PodRun:
     pod: Pod
     container: StartedContainer | None = None
     ended: bool = False
+    end: ContainerEnd | None = None
+    """Of its container; None where none was started."""
     told_to_end: bool = False
     why: str | None = None
     """The reason in its status, if a node ended it: Preempting, Evicted."""
@@ -253,7 +255,7 @@ class Nodes:
             disrupted = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
                          "message": "preempted", "lastTransitionTime": _now()}  # fmt: skip
             status |= {"reason": run.why, "message": "preempted", "conditions": [disrupted]}
-        run.ended = True
+        run.end, run.ended = end, True
         self._report(run.pod, status)
         self._remove(run)
         self.setup.forget(run.pod)

@@ -24,14 +24,20 @@ from kubelet.deployment import HOME, ClusterDeployment, project_settings
 
 DAYS = [f"2026-10-{day:02d}" for day in range(5, 25)]
 PER_DAY = 2
-PRICED = """\
+AT_ONCE = 4
+PRICED = f"""\
 endpoints:
-  small: {base_url: rehearsal, model: mini, prices: [{from: 2026-01-01, input: 10, output: 20}], timeout_s: 20}
+  small:
+    base_url: rehearsal
+    model: mini
+    timeout_s: 20
+    limits: {{concurrency: {AT_ONCE}}}
+    prices: [{{from: 2026-01-01, input: 10, output: 20}}]
 routes:
-  default: {endpoints: [small]}
-retries: {all: {server_error: {attempts: 3, base_s: 0}, connection_lost: {attempts: 3, base_s: 0}}}
+  default: {{endpoints: [small]}}
+retries: {{all: {{server_error: {{attempts: 3, base_s: 0}}, connection_lost: {{attempts: 3, base_s: 0}}}}}}
 budgets:
-  - {name: all, limit_usd: 20}
+  - {{name: all, limit_usd: 20}}
 """
 SOUTH, OTHER = "south", "damages"
 """A tenant with a namespace of its own, and its collection."""
