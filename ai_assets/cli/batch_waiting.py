@@ -47,8 +47,8 @@ def answered_of(chosen: Collection, places: Stores, partitions: Sequence[str]) -
         waits, closed = waits_of(places, chosen.name, partitions), windows_of(places, chosen.name, partitions)
         if waits:
             with (
-                batches_told(errors.print) as told,
-                Collector(settings, places.state, listener=told) as collector,
+                batches_told(errors.print) as listener,
+                Collector(settings, places.state, listener=listener) as collector,
             ):
                 found = collector.collect(chosen.name)
             for note in found.notes:
