@@ -14,6 +14,7 @@ BENCHES = (
     "load", "embed", "scale", "backfill", "hybrid_search", "retrieval", "inference", "fairness", "batch", "deadline",
     "functions", "whole_run", "ledger", "postgres", "processes", "installation", "plan", "warehouse", "desk", "serve",
     "provenance", "evaluation", "decisions", "suites", "classifier", "classifier_adaptation", "telemetry",
+    "asset_pages",
 )  # fmt: skip
 
 

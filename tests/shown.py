@@ -26,12 +26,13 @@ DOCUMENTS = ROOT / "docs"
 SAMPLES = ("collections", "dbt", "definitions.py", "inference.yaml", "resources", "sensors")
 COMMANDS = Path(sys.executable).parent
 PART = re.compile(r"^```console\n(?P<typed>.*?)^```$|^<!-- beforehand\n(?P<before>.*?)^-->$", re.MULTILINE | re.DOTALL)
-SHELL = re.compile(r"[|<>;&$`*~(){}]|^\w+=")
+SHELL = re.compile(r"[|<>;&$`*(){}]|^\w+=")
+PASSWORD = "a walk in the autumn rain"
 CONFIRMED = "[y/N]: "
 LEFT_OUT = "..."
 ON_A_TERMINAL = re.compile(r"Password of \w+:")
 DAY = r"20\d\d-\d\d-\d\d"
-OF_THE_SAMPLES = r"(?!2026-10-)"
+OF_THE_SAMPLES = r"(?!2026-10-[01])"
 CHANGING = [
     (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "RUN"),
     (re.compile(r"\b\d{8}T\d{6}[.\dZ]*\b"), "TIME"),
@@ -178,7 +179,7 @@ def _end(project: Path) -> None:
 
 def _run(command: Command, project: Path, warm: WarmCommand) -> tuple[int, str]:
     environment = {
-        "AI_ASSETS_PASSWORD": "a walk in the autumn rain",
+        "AI_ASSETS_PASSWORD": PASSWORD,
         "COLUMNS": "160",
         "HOME": str(project.parent),
         "LOGNAME": "ann",
@@ -190,7 +191,8 @@ def _run(command: Command, project: Path, warm: WarmCommand) -> tuple[int, str]:
     if any(CONFIRMED in shown for shown in command.shown):
         return _confirmed(line, project, environment)
     if line.startswith("ai-assets ") and not SHELL.search(line):
-        done = warm.run(shlex.split(line)[1:], cwd=project, env=environment, timeout_s=300)
+        words = shlex.split(line.replace(" ~/", f" {project.parent}/"))[1:]
+        done = warm.run(words, cwd=project, env=environment, timeout_s=300, typed=PASSWORD)
         return done.returncode, done.stdout + done.stderr
     told = subprocess.run(
         ["bash", "-c", line], cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
