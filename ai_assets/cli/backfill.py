@@ -1,7 +1,6 @@
 """`ai-assets backfill`: the price first, then the work, and never more than was approved."""
 
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from ai_assets.cli.output import (
     AsJson,
     CollectionName,
     collection,
+    confirm,
     console,
     errors,
     print_json,
@@ -186,13 +186,7 @@ def _assets(chosen: Collection, stages: Sequence[str]) -> list[str]:
 def _confirm(found: Plan, cap: int, *, sure: bool, quiet: bool) -> None:
     if not quiet:
         console.print(f"\nIt may cost at most {dollars(cap)}; so much is set aside for it in its budgets.")
-    if sure:
-        return
-    if quiet or not sys.stdin.isatty():
-        raise ConfirmationUnavailable
-    if not typer.confirm("Go ahead?", default=False):
-        console.print("Nothing was started.")
-        raise typer.Exit(0)
+    confirm(ConfirmationUnavailable(), "Nothing was started.", sure=sure, quiet=quiet)
 
 
 def _stop(places: Stores, name: str, made: Backfill | None, *, as_json: bool) -> None:

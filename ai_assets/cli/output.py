@@ -43,6 +43,17 @@ errors = _PlainConsole(stderr=True, highlight=False, markup=False, emoji=False, 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
+def confirm(unavailable: UserError, otherwise: str, *, sure: bool, quiet: bool) -> None:
+    """Somebody at a terminal says yes, unless they are `sure`; raises `unavailable` where nobody can be asked."""
+    if sure:
+        return
+    if quiet or not sys.stdin.isatty():
+        raise unavailable
+    if not typer.confirm("Go ahead?", default=False):
+        console.print(otherwise)
+        raise typer.Exit(0)
+
+
 def _names(incomplete: str) -> list[str]:
     """For the shell, which has no place for an error."""
     from ai_assets.collection.catalog import Catalog

@@ -1,7 +1,6 @@
 """`ai-assets shadow`: a changed prompt or route beside what is live, on documents that are there, before it is used."""
 
 import shlex
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from ai_assets.cli.output import (
     CollectionName,
     all_collections,
     collection,
+    confirm,
     console,
     drawn_bar,
     errors,
@@ -160,13 +160,7 @@ def _show_price(proposed: ProposedShadow) -> None:
 def _confirm(cap: int, *, sure: bool, quiet: bool) -> None:
     if not quiet:
         console.print(f"It may cost at most {dollars(cap)}; no call is made beyond that.")
-    if sure:
-        return
-    if quiet or not sys.stdin.isatty():
-        raise backfill_command.ConfirmationUnavailable
-    if not typer.confirm("Go ahead?", default=False):
-        console.print("Nothing was asked.")
-        raise typer.Exit(0)
+    confirm(backfill_command.ConfirmationUnavailable(), "Nothing was asked.", sure=sure, quiet=quiet)
 
 
 def _carried_out(proposed: ProposedShadow, places: Stores, cap: int, by: str, *, quiet: bool) -> Shadow:

@@ -1,6 +1,5 @@
 """`ai-assets targets`: databases, buckets and programs that releases are written to, built anew from a release."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from ai_assets.cli.output import (
     By,
     CollectionName,
     collection,
+    confirm,
     console,
     drawn_bar,
     errors,
@@ -54,7 +54,7 @@ def rebuild(
         if as_json:
             print_json([asdict(each) for each in planned])
         return
-    _confirm(sure=yes, quiet=as_json)
+    confirm(RebuildNotConfirmed(), "Nothing was changed.", sure=yes, quiet=as_json)
     person = signer(by)
     require_access(chosen, person, "rebuild targets")
     with _progress(planned) as seen:
@@ -83,16 +83,6 @@ def _meanwhile(planned: PlannedRebuild) -> str:
     if planned.beside:
         return "see what is there, until it is replaced at once"
     return "may see part of it: this target writes over what is there"
-
-
-def _confirm(*, sure: bool, quiet: bool) -> None:
-    if sure:
-        return
-    if quiet or not sys.stdin.isatty():
-        raise RebuildNotConfirmed
-    if not typer.confirm("Go ahead?", default=False):
-        console.print("Nothing was changed.")
-        raise typer.Exit(0)
 
 
 @contextmanager
