@@ -8,7 +8,6 @@ import sqlalchemy as sa
 from ai_assets.retention.errors import HoldRefused
 from ai_assets.signoff import audit, authority, releases
 from ai_assets.signoff.audit import Action
-from ai_assets.signoff.errors import DecisionRefused
 from ai_assets.signoff.people import Person
 from ai_assets.storage.state import StateStore
 
@@ -50,7 +49,7 @@ def current(connection: sa.Connection) -> list[Hold]:
 def place(state: StateStore, collection: str, release: int | None, *, by: Person, reason: str) -> Hold:
     """Keep a release, or everything of a collection, until `lift`."""
     with state.write() as connection:
-        _require_approver(connection, by, collection)
+        authority.require_approver(connection, by, collection, "a legal hold")
         if release is not None:
             releases.get(connection, collection, release)
             if release in releases.pruned(connection, collection):
@@ -65,18 +64,11 @@ def place(state: StateStore, collection: str, release: int | None, *, by: Person
 def lift(state: StateStore, collection: str, release: int | None, *, by: Person, reason: str) -> None:
     """From now on retention decides again."""
     with state.write() as connection:
-        _require_approver(connection, by, collection)
+        authority.require_approver(connection, by, collection, "a legal hold")
         if not any((each.collection, each.release) == (collection, release) for each in current(connection)):
             raise HoldRefused(collection, release, "there is no hold on it")
         subject = {"collection": collection, "release": release, "reason": reason, **by.recorded_rights(collection)}
         audit.append(connection, by.name, RELEASED, subject)
-
-
-def _require_approver(connection: sa.Connection, by: Person, collection: str) -> None:
-    if not by.may("approver", collection):
-        raise DecisionRefused(by.name, f"a legal hold takes the role approver in {collection}")
-    if problem := authority.of(connection).why_not(by, collection):
-        raise DecisionRefused(by.name, f"by the audit chain {problem}")
 
 
 def _number(subject: Mapping[str, object]) -> int | None:

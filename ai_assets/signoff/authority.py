@@ -17,6 +17,7 @@ from ai_assets.collection.settings import GROUP
 from ai_assets.signoff import audit, keys, personal_keys
 from ai_assets.signoff.audit import GENESIS, RECORDED, Action, Record, signed_bytes
 from ai_assets.signoff.audit_errors import AuditBroken, SignatureInvalid
+from ai_assets.signoff.errors import DecisionRefused
 from ai_assets.signoff.personal_keys import PersonalKey
 from ai_assets.storage.digest import Json, digest
 
@@ -313,6 +314,14 @@ def require_stated(decision: Record, stated: Record) -> None:
 
 _guard = threading.Lock()
 _remembered: dict[tuple[str, str], Authority] = {}
+
+
+def require_approver(connection: sa.Connection, by: "Person", collection: str, what: str) -> None:
+    """Raises `DecisionRefused` unless the person may do it, by their roles and by the chain."""
+    if not by.may("approver", collection):
+        raise DecisionRefused(by.name, f"{what} takes the role approver in {collection}")
+    if problem := of(connection).why_not(by, collection):
+        raise DecisionRefused(by.name, f"by the audit chain {problem}")
 
 
 def of(connection: sa.Connection) -> Authority:

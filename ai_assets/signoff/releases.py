@@ -18,7 +18,7 @@ from ai_assets.embedding.spec import Embedding, as_recorded, recorded_embeddings
 from ai_assets.signoff import audit, authority
 from ai_assets.signoff.audit import Record
 from ai_assets.signoff.audit_errors import AuditBroken
-from ai_assets.signoff.errors import DecisionRefused, NothingLive, ReleaseAltered, ReleasePruned, ReleaseUnknown
+from ai_assets.signoff.errors import NothingLive, ReleaseAltered, ReleasePruned, ReleaseUnknown
 from ai_assets.signoff.people import Person
 from ai_assets.storage.digest import Json, canonical_json, digest
 from ai_assets.storage.index_place import SealedFile
@@ -420,11 +420,8 @@ def rollback(
 
     A pointer that was moved behind the chain's back is put right by naming the release that the chain says is live.
     """
-    if not by.may("approver", collection):
-        raise DecisionRefused(by.name, f"rolling back takes the role approver in {collection}")
     with state.write() as connection:
-        if problem := authority.of(connection).why_not(by, collection):
-            raise DecisionRefused(by.name, f"by the audit chain {problem}")
+        authority.require_approver(connection, by, collection, "rolling back")
         record = live_record(connection, collection)
         if record is None:
             raise NothingLive(collection)

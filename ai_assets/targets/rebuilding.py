@@ -16,7 +16,6 @@ from ai_assets.base.errors import LeaseLost
 from ai_assets.collection.loading import Collection
 from ai_assets.own import OwnTarget
 from ai_assets.signoff import audit, authority, releases
-from ai_assets.signoff.errors import DecisionRefused
 from ai_assets.signoff.frozen_candidate import has_snapshot
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.releases import Release
@@ -115,7 +114,7 @@ def rebuild(
 ) -> list[TargetRebuild]:
     """These targets, one after the other; one that fails leaves the others. How each went."""
     with stores.state.read() as connection:
-        _require_approver(connection, by, collection.name)
+        authority.require_approver(connection, by, collection.name, "rebuilding a target")
     for target in collection.own.targets:
         if target.name in names:
             with hold(stores.state, f"target:{collection.name}:{target.name}", say=say) as lease:
@@ -243,10 +242,3 @@ def _require_files(stores: Stores, connection: sa.Connection, release: Release) 
     for partition, part in release.parts.items():
         if not has_snapshot(stores.lake, release.collection, partition, part):
             raise ReleaseBytesGone(release.collection, release.number, f"files of partition {partition} are not there")
-
-
-def _require_approver(connection: sa.Connection, by: Person, collection: str) -> None:
-    if not by.may("approver", collection):
-        raise DecisionRefused(by.name, f"rebuilding a target takes the role approver in {collection}")
-    if problem := authority.of(connection).why_not(by, collection):
-        raise DecisionRefused(by.name, f"by the audit chain {problem}")
