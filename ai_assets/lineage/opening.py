@@ -1,7 +1,7 @@
 """Lineage of a run, where OpenLineage is configured; else nothing, and nothing is imported."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ai_assets.base.errors import UserError
 from ai_assets.base.extras import need
@@ -18,41 +18,32 @@ if TYPE_CHECKING:
     from ai_assets.signoff.audit import Record
     from ai_assets.signoff.releases import Release
 
+T = TypeVar("T")
+_UNUSABLE = "No lineage is sent: OpenLineage is configured and cannot be used"
+
 
 def of_run(
     collection: Collection, lake: Lake, home: Home, descriptions: Mapping[str, str], report: Callable[[str], None]
 ) -> "Sink | None":
-    """What cannot be done is reported: no run fails because of who listens."""
-    if not is_configured(home):
-        return None
-    try:
-        need("openlineage", "Lineage")
+    def made() -> "Sink":
         from ai_assets.lineage.sink import LineageSink
 
         return LineageSink(collection, lake, home, descriptions, report)
-    except UserError as error:
-        report(str(error))
-    except Exception as error:  # noqa: BLE001  # what is configured is read by OpenLineage's client
-        report(f"No lineage is sent: OpenLineage is configured and cannot be used: {type(error).__name__}: {error}")
-    return None
+
+    return _attempted(home, made, _UNUSABLE, report)
 
 
 def of_costs(
     home: Home, run_id: str, descriptions: dict[str, str], report: Callable[[str], None]
 ) -> "CostLineage | None":
-    """As `of_run`, of a run that builds the cost warehouse."""
-    if not is_configured(home):
-        return None
-    try:
-        need("openlineage", "Lineage")
+    """Of a run that builds the cost warehouse."""
+
+    def made() -> "CostLineage":
         from ai_assets.lineage.cost_lineage import CostLineage
 
         return CostLineage(home, run_id, descriptions, report)
-    except UserError as error:
-        report(str(error))
-    except Exception as error:  # noqa: BLE001  # what is configured is read by OpenLineage's client
-        report(f"No lineage is sent: OpenLineage is configured and cannot be used: {type(error).__name__}: {error}")
-    return None
+
+    return _attempted(home, made, _UNUSABLE, report)
 
 
 def tell_release(
@@ -88,16 +79,25 @@ def tell_rollback(
 
 
 def _tell(home: Home, event: "Callable[[], LineageEvent]", of: str, report: Callable[[str], None]) -> None:
-    if not is_configured(home):
-        return
-    try:
-        need("openlineage", "Lineage")
+    def sent() -> None:
         from ai_assets.lineage.client import EventSender
 
         sender = EventSender(home, report)
         sender.put(event())
         sender.close()
+
+    _attempted(home, sent, f"No lineage is sent {of}", report)
+
+
+def _attempted(home: Home, made: Callable[[], T], problem: str, report: Callable[[str], None]) -> T | None:
+    """What cannot be done is reported: no run and no publication fails because of who listens."""
+    if not is_configured(home):
+        return None
+    try:
+        need("openlineage", "Lineage")
+        return made()
     except UserError as error:
         report(str(error))
-    except Exception as error:  # noqa: BLE001  # the client is somebody else's, and it is live
-        report(f"No lineage is sent {of}: {type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001  # the client and its configuration are somebody else's
+        report(f"{problem}: {type(error).__name__}: {error}")
+    return None

@@ -17,7 +17,6 @@ from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
 from ai_assets.base.printable import printable
 from ai_assets.costs.marts import Model, assets_of_sources, in_order, models
-from ai_assets.lineage.configured import is_configured as lineage_configured
 from ai_assets.orchestration.events import version_tags
 from ai_assets.orchestration.segment import failure
 from ai_assets.orchestration.specs import without_preview_warnings
@@ -159,10 +158,7 @@ def execute(home: Home, say: Callable[[str], None]) -> None:
 
 @contextlib.contextmanager
 def _lineage(context: dg.AssetExecutionContext, home: Home) -> "Iterator[CostLineage | None]":
-    """Of what the run makes, where OpenLineage is configured: nothing is imported where it is not."""
-    if not lineage_configured(home):
-        yield None
-        return
+    """Of what the run makes, where OpenLineage is configured."""
     from ai_assets.lineage.opening import of_costs
 
     descriptions = {LEDGER.path[-1]: _DESCRIPTION}
