@@ -7,6 +7,7 @@ and its ids are derived, so whoever goes on with collecting finds the same.
 import datetime
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ai_assets.base.masking import masked
 from ai_assets.inference.batch.batch_listener import BatchListener
@@ -112,8 +113,7 @@ class BatchSpans(BatchListener):
 
 def _batch_of(job: BatchJob, outlets: Outlets) -> TraceContext:
     trace_id = trace_of_run(job.run_id or f"batch {job.job_id}")
-    sampled = outlets.samples(trace_id, None)
-    return TraceContext(trace_id=trace_id, span_id=span_of_batch(job.job_id), is_sampled=sampled)
+    return replace(outlets.root(trace_id, None), span_id=span_of_batch(job.job_id))
 
 
 def _ids_of(job: BatchJob) -> dict[str, Value]:

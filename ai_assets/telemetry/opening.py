@@ -35,13 +35,10 @@ class Outlets:
     def put_of(self, root: TraceContext) -> Callable[[EndedSpan], None] | None:
         return self.spans.put if self.spans is not None and root.is_sampled else None
 
-    def samples(self, trace_id: int, parent: TraceContext | None) -> bool:
-        return self.spans is not None and self.spans.samples(trace_id, "run", parent)
-
     def root(self, trace_id: int, parent: TraceContext | None) -> TraceContext:
         """The first span here of a trace, which is the parent's where there is one."""
         trace_id, state = (parent.trace_id, parent.state) if parent is not None else (trace_id, "")
-        sampled = self.samples(trace_id, parent)
+        sampled = self.spans is not None and self.spans.samples(trace_id, "run", parent)
         return TraceContext(trace_id=trace_id, span_id=new_span_id(), is_sampled=sampled, state=state)
 
     def calls_below(self, parents: ParentSpans) -> CallSpans:
@@ -105,7 +102,7 @@ def of_steps(report: Callable[[str], None], tags_of: Callable[[str], Mapping[str
     outlets = opened(report)
     if outlets is None:
         return None
-    steps = StepParents(outlets.put_of, outlets.samples, tags_of)
+    steps = StepParents(outlets.put_of, outlets.root, tags_of)
     return StepTelemetry(calls=outlets.calls_below(steps), steps=steps, outlets=outlets)
 
 

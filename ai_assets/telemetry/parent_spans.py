@@ -14,7 +14,6 @@ from ai_assets.telemetry.trace_context import (
     TRACEPARENT,
     TRACESTATE,
     TraceContext,
-    new_span_id,
     new_trace_id,
     parsed,
     trace_of_run,
@@ -23,8 +22,8 @@ from ai_assets.telemetry.trace_context import (
 Put = Callable[[EndedSpan], None]
 PutOf = Callable[[TraceContext], Put | None]
 """Who takes the spans of a trace; None where it is not sampled."""
-Samples = Callable[[int, TraceContext | None], bool]
-"""Whether a trace is, of which the span above is known or not."""
+RootOf = Callable[[int, TraceContext | None], TraceContext]
+"""The first span here of a trace, which is that of the span above where there is one."""
 
 
 class StageParents(ParentSpans):
@@ -73,20 +72,17 @@ class StepParents(ParentSpans):
     """Of `LLMResource`: a span for each asset and partition that asks in a run; in a plain program each call begins a
     trace, or continues that of the environment."""
 
-    def __init__(self, put_of: PutOf, samples: Samples, tags_of: Callable[[str], Mapping[str, str]]) -> None:
+    def __init__(self, put_of: PutOf, root_of: RootOf, tags_of: Callable[[str], Mapping[str, str]]) -> None:
         """`tags_of` a run, which may continue a trace."""
-        self._put_of, self._samples, self._tags_of = put_of, samples, tags_of
+        self._put_of, self._root_of, self._tags_of = put_of, root_of, tags_of
         self._steps: list[_Step] = []
 
     def of(self, caller: Caller) -> ParentSpan | None:
         if not caller.run_id:
             above = above_of({})
-            return None if above is None else ParentSpan(above, self._put_of(self._sampled(above.trace_id, above)))
+            return None if above is None else ParentSpan(above, self._put_of(self._root_of(above.trace_id, above)))
         above = above_of(self._tags_of(caller.run_id))
-        context = replace(
-            self._sampled(above.trace_id if above is not None else trace_of_run(caller.run_id), above),
-            span_id=new_span_id(),
-        )
+        context = self._root_of(trace_of_run(caller.run_id), above)
         put = self._put_of(context)
         if put is None:
             return ParentSpan(context, None)
@@ -96,7 +92,7 @@ class StepParents(ParentSpans):
         return ParentSpan(context, step.take)
 
     def new(self) -> ParentSpan:
-        context = self._sampled(new_trace_id(), None)
+        context = replace(self._root_of(new_trace_id(), None), span_id=0)
         return ParentSpan(context, self._put_of(context))
 
     def end(self) -> None:
@@ -104,10 +100,6 @@ class StepParents(ParentSpans):
         for step in self._steps:
             step.end()
         self._steps.clear()
-
-    def _sampled(self, trace_id: int, above: TraceContext | None) -> TraceContext:
-        span_id, state = (above.span_id, above.state) if above is not None else (0, "")
-        return TraceContext(trace_id=trace_id, span_id=span_id, is_sampled=self._samples(trace_id, above), state=state)
 
 
 def above_of(tags: Mapping[str, str]) -> TraceContext | None:
