@@ -65,10 +65,7 @@ class PartitionBuilder:
         work, inputs_of = self.work, self.work.collection.inputs_of
         with (
             logged(self.work, partition),
-            self.failures.collecting(partition),
-            leased(work, partition) as lease,
-            windows_kept(work, partition),
-            stops_recorded(work, partition),
+            attended(work, self.failures, partition) as lease,
         ):
             self._take_up_waits(partition)
 
@@ -139,7 +136,19 @@ def holding(work: Work, lease: Lease) -> Iterator[None]:
 
 
 @contextmanager
-def windows_kept(work: Work, partition: str) -> Iterator[None]:
+def attended(work: Work, failures: Failures, partition: str) -> Iterator[Lease]:
+    """Under the partition's lease: what keeps it from its end is collected, and written down where others go by it."""
+    with (
+        failures.collecting(partition),
+        leased(work, partition) as lease,
+        _windows_kept(work, partition),
+        stops_recorded(work, partition),
+    ):
+        yield lease
+
+
+@contextmanager
+def _windows_kept(work: Work, partition: str) -> Iterator[None]:
     """What waits for its window is written down under the partition's lease, so that a sensor asks for the run that
     goes on."""
     try:

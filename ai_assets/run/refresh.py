@@ -23,11 +23,10 @@ from ai_assets.run.errors import PartitionsFailed
 from ai_assets.run.events import BatchAwaited, CheckMade, DatasetMade, RunBegan, RunEnded, WindowAwaited
 from ai_assets.run.failures import Failures
 from ai_assets.run.hand_over import RunPart, SeenPartition
-from ai_assets.run.one_partition import Event, PartitionBuilder, announced, freeze, leased, spanned, windows_kept
+from ai_assets.run.one_partition import Event, PartitionBuilder, announced, attended, freeze, spanned
 from ai_assets.run.process_count import number_of_processes
 from ai_assets.run.several_processes import in_processes
 from ai_assets.run.spending_policy import require_run
-from ai_assets.run.stopped_candidates import stops_recorded
 from ai_assets.storage import partition_facts
 from ai_assets.storage.digest import digest
 from ai_assets.storage.state import now, upsert
@@ -82,12 +81,7 @@ def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str], part:
     for partition in partitions if judged else ():
         if partition in errors or failures.waits(partition):
             continue
-        with (
-            failures.collecting(partition),
-            leased(work, partition),
-            windows_kept(work, partition),
-            stops_recorded(work, partition),
-        ):
+        with attended(work, failures, partition):
             scored = partial(evaluation_scores.build, work, partition, corpus)
             yield from announced(work, *spanned(work, partition, "evaluation_scores", scored))
             if "release_candidate" in wanted:
