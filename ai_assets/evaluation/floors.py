@@ -160,7 +160,7 @@ def judge_against_live(case: "GateCase", paired: PairedLabels | None) -> GateVer
     """No worse than the live release by more than was declared, on the same golden documents."""
     gate = case.gate
     if paired is None:
-        return case.undecided(f"{gate.name}: not judged, because no release is live to compare with", holds=False)
+        return case.without_live
     if not paired.n:
         baseline = Baseline(kind="live", value=None, n=0, release=paired.release)
         said = f"{gate.name}: 0 golden documents are in both"
@@ -251,7 +251,7 @@ def judge_search_against_live(case: "GateCase", paired: PairedSearch | None) -> 
     most = gate.no_worse_by
     assert most is not None
     if paired is None:
-        return case.undecided(f"{gate.name}: not judged, because no release is live to compare with", holds=False)
+        return case.without_live
     holds = gate.undecided == "block"
     found = None if case.score is None else paired.of.get(case.score.stage)
     if found is None or not found.clusters:
@@ -296,7 +296,7 @@ def judge_slices(case: "GateCase", slices: Sequence[SliceScore]) -> GateVerdict:
     if failed:
         told = "; ".join(f"{each.slice} {each.value:.3f} (n = {each.n}, p {chance:.3f})" for each, chance in failed[:3])
         return case.failed(f"{gate.name} below the minimum {least:g}: {told}", baseline=declared, margin=margin)
-    missing = f"{few[0].slice} needs {gate.slice_documents - few[0].n} more labels" if few else ""
+    missing = _labels_missing(gate, few[0].slice, few[0].n) if few else ""
     if worst is None:
         why = missing or "no golden document is in a slice"
         return case.undecided(f"{gate.name}: not judged; {why}", holds=gate.undecided == "block", baseline=declared)
@@ -315,7 +315,7 @@ def judge_slices_against_live(case: "GateCase", paired: PairedSlices | None) -> 
     most = gate.no_worse_by
     assert most is not None
     if paired is None:
-        return case.undecided(f"{gate.name}: not judged, because no release is live to compare with", holds=False)
+        return case.without_live
     holds = gate.undecided == "block"
     found = {name: each for name, each in paired.of.items() if by_of(name) in gate.slices}
     few = sorted((each.n, name) for name, each in found.items() if each.n < gate.slice_documents)
@@ -323,7 +323,7 @@ def judge_slices_against_live(case: "GateCase", paired: PairedSlices | None) -> 
         ((name, each) for name, each in found.items() if each.n >= gate.slice_documents),
         key=lambda item: (item[1].difference, item[0]),
     )
-    missing = f"{few[0][1]} needs {gate.slice_documents - few[0][0]} more labels" if few else ""
+    missing = _labels_missing(gate, few[0][1], few[0][0]) if few else ""
     if not judged:
         baseline = Baseline(kind="live", value=None, n=0, release=paired.release)
         why = missing or "no golden document is in both and in a slice"
@@ -352,6 +352,10 @@ def judge_slices_against_live(case: "GateCase", paired: PairedSlices | None) -> 
     if few:
         return case.undecided(f"{said}; {missing}", holds=holds, baseline=baseline, margin=margin)
     return case.passed(said, baseline=baseline, margin=margin)
+
+
+def _labels_missing(gate: "Gate", slice_: str, documents: int) -> str:
+    return f"{slice_} needs {gate.slice_documents - documents} more labels"
 
 
 def slice_chances(gate: "Gate", slices: Sequence[SliceScore]) -> Mapping[str, float]:

@@ -227,6 +227,11 @@ class GateCase:
         return replace(self, score=replace(self.score, value=value, n=n, interval=None), slice=slice_)
 
     @property
+    def without_live(self) -> GateVerdict:
+        """Of a gate that compares with what is live, before the first release."""
+        return self.undecided(f"{self.gate.name}: not judged, because no release is live to compare with", holds=False)
+
+    @property
     def baseline(self) -> Baseline | None:
         """The live release's score as a baseline."""
         if self.live is None:

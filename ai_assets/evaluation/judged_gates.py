@@ -31,7 +31,7 @@ def judge_ratings_against_live(case: "GateCase") -> GateVerdict:
     assert now is not None
     assert now.value is not None
     if case.live_release is None:
-        return case.undecided(f"{gate.name}: not judged, because no release is live to compare with", holds=False)
+        return case.without_live
     baseline, release = case.baseline, case.live_release
     if live is None or live.value is None or live.interval is None:
         said = f"{gate.name}: not judged, because the outputs of release {release} have no ratings to compare with"

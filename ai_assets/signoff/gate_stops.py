@@ -54,7 +54,7 @@ class GateStop:
     @property
     def recorded(self) -> str:
         """What the audit chain has of it."""
-        return stop_record({each.name: getattr(self, each.name) for each in fields(self)})
+        return stop_record(vars(self))
 
 
 TABLE = sa.table("gate_stops", *(sa.column(each.name) for each in fields(GateStop)))

@@ -285,6 +285,7 @@ def gathered(
     """`before`: the card of the release that this one goes on from. What it says of a partition is taken from there
     where that is the same, but for those `anew`."""
     known = {name: card for name, card in before.partitions.items() if name not in anew} if before else {}
+    since = _made_before(connection, release)
     parts = {
         name: known[name] if name in known and _is_same(known[name], part) else _partition(
             connection, lake, release.collection, name, part
@@ -304,8 +305,8 @@ def gathered(
         documents=release.documents,
         partitions=parts,
         limits=(*_limits(parts), *_limits_of_contract(release)),
-        compared=tuple(_compared(connection, release)),
-        stopped=tuple(_stopped(connection, release)),
+        compared=tuple(_compared(connection, release, since)),
+        stopped=tuple(_stopped(connection, release, since)),
         contract=None
         if (promised := release.contract) is None
         else ContractCard(
@@ -318,12 +319,12 @@ def gathered(
     return _adapter().validate_json(card.encoded())  # as it is read again, so that it is written the same then
 
 
-def _compared(connection: sa.Connection, release: Release) -> Iterable[CardComparison]:
+def _compared(connection: sa.Connection, release: Release, since: str) -> Iterable[CardComparison]:
     query = sa.text(
         "SELECT name, stage, made_by, ended_at, promoted, results FROM shadows WHERE collection = :c AND "
         "state = 'done' AND ended_at > :since AND ended_at <= :until ORDER BY number"
     )
-    moments = {"since": _made_before(connection, release), "until": release.created_at}
+    moments = {"since": since, "until": release.created_at}
     for row in connection.execute(query, {"c": release.collection, **moments}):
         yield CardComparison(
             shadow=row.name,
@@ -335,9 +336,8 @@ def _compared(connection: sa.Connection, release: Release) -> Iterable[CardCompa
         )
 
 
-def _stopped(connection: sa.Connection, release: Release) -> Iterable[CardStop]:
+def _stopped(connection: sa.Connection, release: Release, since: str) -> Iterable[CardStop]:
     """Without its sentence, which may quote a row."""
-    since = _made_before(connection, release)
     found = gate_stops.find(connection, release.collection, since=since, until=release.created_at)
     for each in reversed(found):
         judged = each.judged

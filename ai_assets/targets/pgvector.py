@@ -91,8 +91,7 @@ class PgVector(Target):
             parts = {f"{name} {content}": f"{name} {content} {attempt}" for name, content in release.partitions.items()}
             for partition, part in zip(release.partitions, parts.values(), strict=True):
                 with connection.transaction():
-                    query = self._sql("SELECT 1 FROM {parts} WHERE part = %s")
-                    if connection.execute(query, [part]).fetchone() is None:
+                    if self._known_part(connection, part) is None:
                         self._write_part(connection, release, partition, part)
             with connection.transaction():
                 for content, part in parts.items():

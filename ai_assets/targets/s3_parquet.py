@@ -7,9 +7,8 @@ again. Nothing is removed: earlier releases stay to be gone back to.
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,16 +46,18 @@ class S3Parquet(Target):
         self.place: FilePlace = _Bucket(url) if _BUCKET.match(url) else _Folder(Path(url))
 
     def write(self, release: TargetRelease) -> Receipt:
-        return self._written(release, self._part)
+        return self._written(release, anew=False)
 
     def rebuild(self, release: TargetRelease, attempt: str) -> Receipt:
         """No file is trusted: each is put again, in one step, under the name that its content has."""
-        return self._written(release, partial(self._part, anew=True))
+        return self._written(release, anew=True)
 
-    def _written(self, release: TargetRelease, part: Callable[[TargetRelease, str], Mapping[str, Json]]) -> Receipt:
+    def _written(self, release: TargetRelease, *, anew: bool) -> Receipt:
         with _reached(self.place):
             self._require_ours(release.collection)
-            partitions: dict[str, Json] = {name: dict(part(release, name)) for name in sorted(release.partitions)}
+            partitions: dict[str, Json] = {
+                name: self._part(release, name, anew=anew) for name in sorted(release.partitions)
+            }
             said: dict[str, Json] = {
                 "format": FORMAT, "collection": release.collection, "release": release.number,
                 "digest": release.digest, "partitions": partitions,
@@ -100,7 +101,7 @@ class S3Parquet(Target):
             what = f"a {LIVE} of something else" if found is None else f"releases of '{found}'"
             raise FilesOfAnother(self.place.where, what)
 
-    def _part(self, release: TargetRelease, partition: str, *, anew: bool = False) -> dict[str, Json]:
+    def _part(self, release: TargetRelease, partition: str, *, anew: bool) -> dict[str, Json]:
         """The two files of a partition; what is there whole already is not written again."""
         mark = f"parts/{digest([partition, release.partitions[partition]])}.json"
         if not anew and (known := self.place.read(mark)) is not None:
