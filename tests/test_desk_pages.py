@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from conftest import Project
 from desk_stories import DAYS, ODD, Story, story
 from desks import Visitor
+from lineage_events import INSTALLED, events_in
 
 from ai_assets.signoff import verification
 from ai_assets.signoff.requests import SignoffRequest
@@ -302,8 +303,9 @@ def test_a_release_is_rolled_back_with_a_reason(told: Story, ann: Visitor, rita:
     assert rita.submit("/releases/notes/rollback", number="1", confirmed="yes", reason="x").status_code == 403
     done = ann.submit("/releases/notes/rollback", number="1", confirmed="yes", reason="a wrong number in it")
     assert "Release 1 is live" in done.text
-    (event,) = map(json.loads, file.read_text().splitlines())
-    assert event["run"]["facets"]["ai_assets_rollback"].items() >= {"fromNumber": 2, "by": "ann"}.items()
+    if INSTALLED:
+        (event,) = events_in(file)
+        assert event["run"]["facets"]["ai_assets_rollback"].items() >= {"fromNumber": 2, "by": "ann"}.items()
     assert "nothing of notes was live" in ann.get("/releases/notes?at=2020-01-01T00:00").text
     assert "release 1</strong> was live" in ann.get("/releases?collection=notes&at=2100-01-01T00:00").text
     assert ann.get("/releases/notes?at=never").status_code == 400

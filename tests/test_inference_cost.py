@@ -16,8 +16,8 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 from engines import CALLER, endpoint, question, questions, rows, settings
 from engines import ask as ask_models
+from lineage_events import INSTALLED, appended_to, check_valid, completed, events_in
 from provider import Provider
-from test_lineage import appended_to, check_valid, completed, events_in
 from warehouses import PRICES, Ledger, ask, build, declare, home_at, random_ledger
 
 from ai_assets.base.errors import LakeUnwritable
@@ -286,8 +286,9 @@ def test_one_command_copies_builds_and_then_finds_nothing_to_do(
     file = appended_to(tmp_path / "events.jsonl", monkeypatch)
     in_process.bring_costs_up_to_date(home, said.append)
     today = now()[:10]
-    check_lineage(home, events_in(file), today)
-    told = len(events_in(file))
+    events = events_in(file) if INSTALLED else []
+    if INSTALLED:
+        check_lineage(home, events, today)
     assert said[0] == f"copying the ledger of {today}"
     assert float(ask(home, "SELECT sum(cost_usd) FROM marts.spend")[0][0]) == pytest.approx(
         ledger_cost(home), abs=1e-12
@@ -316,8 +317,9 @@ def test_one_command_copies_builds_and_then_finds_nothing_to_do(
     with instance(home) as dagster:
         job = dg.Definitions(assets=cost_assets(), jobs=[costs_job()]).resolve_job_def("costs")
         assert job.execute_in_process(instance=dagster, partition_key=today).success
-    later = [(each["job"]["name"], each["eventType"]) for each in events_in(file)[told:]]
-    assert later == [("costs", "START"), ("costs", "COMPLETE")], "what is unchanged is not told again"
+    if INSTALLED:
+        later = [(each["job"]["name"], each["eventType"]) for each in events_in(file)[len(events) :]]
+        assert later == [("costs", "START"), ("costs", "COMPLETE")], "what is unchanged is not told again"
 
 
 def check_lineage(home: Home, events: list[dict[str, Any]], today: str) -> None:
@@ -459,13 +461,14 @@ def test_marts_that_do_not_add_up_are_not_swapped_in(
     file = appended_to(tmp_path / "events.jsonl", monkeypatch)
     with pytest.raises(CostsFailed, match=rf"^The cost warehouse was not replaced: {found}\. .*still readable\.$"):
         in_process.bring_costs_up_to_date(home)
-    _, judged, failed = events = events_in(file)
-    for event in events:
-        check_valid(event)
-    (assertion,) = judged["inputs"][0]["inputFacets"]["dataQualityAssertions"]["assertions"]
-    assert (assertion["success"], assertion["severity"]) == (False, "error")
-    assert (failed["job"]["name"], failed["eventType"]) == ("costs", "FAIL")
-    assert "was not replaced" in failed["run"]["facets"]["errorMessage"]["message"]
+    if INSTALLED:
+        _, judged, failed = events = events_in(file)
+        for event in events:
+            check_valid(event)
+        (assertion,) = judged["inputs"][0]["inputFacets"]["dataQualityAssertions"]["assertions"]
+        assert (assertion["success"], assertion["severity"]) == (False, "error")
+        assert (failed["job"]["name"], failed["eventType"]) == ("costs", "FAIL")
+        assert "was not replaced" in failed["run"]["facets"]["errorMessage"]["message"]
     assert ask(home, "SELECT sum(cost_usd) FROM marts.spend") == before
     assert [path.name for path in home.warehouse.parent.iterdir()] == ["costs.duckdb"]
 

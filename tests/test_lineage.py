@@ -1,37 +1,33 @@
 """Claims about lineage: events of OpenLineage of a real run, as its own classes read them, and no harm to any run."""
 
-import datetime
-import importlib
-import json
 import logging
 import os
-import pkgutil
 import re
 import threading
-import uuid
 from pathlib import Path
 from typing import Any
 
-import openlineage.client.generated as generated
 import pytest
+
+pytest.importorskip("dagster_openlineage", reason="OpenLineage is not here: pip install -r tests/engines.txt")
+
 from collector import collecting
 from conftest import STAGE, Project, project_at
 from dagster_openlineage.adapter import OpenLineageAdapter
 from dagster_openlineage.emitter import OpenLineageEmitter
 from dagster_openlineage.storage import OpenLineageEventLogStorage
+from lineage_events import Event, appended_to, check_valid, completed, events_in
 from openlineage.client import OpenLineageClient
 from openlineage.client.transport.file import FileConfig, FileTransport
 from published import published_twice
 from signing import decide, known
 
 from ai_assets.lineage import client as lineage_client
-from ai_assets.lineage import events as our_events
 from ai_assets.run import going_live
 from ai_assets.signoff import releases
 
 DAY, OTHER = "2026-10-05", "2026-10-06"
 QUALITY = {"documents": [{"expect": "expect_table_row_count_to_be_between", "min_value": 1}]}
-Event = dict[str, Any]
 
 
 @pytest.fixture
@@ -40,68 +36,12 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return appended_to(tmp_path / "events.jsonl", monkeypatch)
 
 
-def appended_to(file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__TYPE", "file")
-    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__LOG_FILE_PATH", str(file))
-    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__APPEND", "true")
-    monkeypatch.setenv("OPENLINEAGE_NAMESPACE", "north")
-    return file
-
-
 def ran(project: Project, collection: Any, *, success: bool = True) -> tuple[str, list[str]]:
     """Id of a run of one day, and what it warned of."""
     with project.instance() as instance:
         done = project.execute(instance, collection, "notes", **{"dagster/partition": DAY})
         assert done.success is success
         return done.run_id, [log.user_message for log in instance.all_logs(done.run_id) if log.level == logging.WARNING]
-
-
-def events_in(file: Path) -> list[Event]:
-    return [json.loads(line) for line in file.read_text().splitlines()]
-
-
-def facet_classes() -> dict[str, type]:
-    """Of the package, by the schema that each is written for; ours derive from those for any."""
-    found: dict[str, type] = {}
-    for module in pkgutil.iter_modules(generated.__path__):
-        for each in vars(importlib.import_module(f"{generated.__name__}.{module.name}")).values():
-            if isinstance(each, type) and hasattr(each, "_get_schema"):
-                found[each._get_schema()] = each
-    return found
-
-
-OURS = {
-    "ai_assets_spend": our_events.SpendRunFacet,
-    "ai_assets_release": our_events.ReleaseRunFacet,
-    "ai_assets_rollback": our_events.RollbackRunFacet,
-    "ai_assets_codeVersion": our_events.CodeVersionJobFacet,
-}
-
-
-def check_valid(event: Event) -> None:
-    """What the schema of the core asks of an event, and each facet as the class of its schema takes it."""
-    assert event["eventType"] in {"START", "COMPLETE", "FAIL"}
-    assert datetime.datetime.fromisoformat(event["eventTime"]).tzinfo is not None
-    assert event["producer"].startswith("https://")
-    assert event["schemaURL"].startswith("https://openlineage.io/spec/")
-    uuid.UUID(event["run"]["runId"])
-    assert all(event["job"][each] for each in ("namespace", "name"))
-    bags = [event["run"]["facets"], event["job"]["facets"]]
-    for dataset in (*event["inputs"], *event["outputs"]):
-        assert all(dataset[each] for each in ("namespace", "name"))
-        bags += [dataset[key] for key in ("facets", "inputFacets", "outputFacets") if key in dataset]
-    classes = facet_classes()
-    for bag in bags:
-        for name, facet in bag.items():
-            given = {key: value for key, value in facet.items() if not key.startswith("_")}
-            assert facet["_producer"].startswith("https://")
-            kind = OURS.get(name) or classes[facet["_schemaURL"]]
-            kind(**given)  # refuses what it does not know and what is missing
-
-
-def completed(events: list[Event], job: str) -> Event:
-    (found,) = [each for each in events if each["job"]["name"] == job and each["eventType"] == "COMPLETE"]
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ import sqlalchemy as sa
 from conftest import Project, free_port
 from desks import desk as desk_process
 from desks import desk_of
+from lineage_events import appended_to, check_valid, completed, events_in, needs_openlineage
 from signing import PASSWORD, current, known, made_known, somebody
 
 import ai_assets
@@ -346,11 +347,10 @@ def test_run_sinks_hear_of_it_too(stranger: Stranger, opened: dg.DagsterInstance
     assert (ended["event"], ended["error"]) == ("RunEnded", None)
 
 
+@needs_openlineage
 def test_lineage_names_the_asset_that_was_signed(
     stranger: Stranger, opened: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from test_lineage import appended_to, check_valid, completed, events_in
-
     file = appended_to(tmp_path / "events.jsonl", monkeypatch)
     stranger.ask(opened)
     stranger.approve()
