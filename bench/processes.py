@@ -1,6 +1,7 @@
 """One collection over two processes on two cores, beside one process on one: documents and calls per second.
 
-The provider of the calls takes all that comes, and shares the machine: its processor time is a part of both.
+The provider of the calls takes all that comes, and has the cores of the processes that ask it: its processor time is a
+part of both.
 """
 
 import json
@@ -21,22 +22,24 @@ from bench.inference import run_module
 from bench.measure import Figure, write_collection
 from tests.provider import Provider
 
-DOCUMENTS, CALLS, PARTITIONS = 20_000, 6_000, 20
+DOCUMENTS, CALLS, PARTITIONS = 20_000, 20_000, 20
+NAME = "notes"
 ASKED = {"name": "brief", "kind": "summarise", "route": "default"}
 
 
 def measure() -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="ai-assets-bench-") as folder:
         project = Path(folder)
-        write_collection(project, "notes", _shards(), [f"{number:05d}.txt" for number in range(DOCUMENTS)])
+        write_collection(project, NAME, _shards(), [f"{number:05d}.txt" for number in range(DOCUMENTS)])
         documents = {workers: _seconds(project, workers) for workers in (1, 2)}
     with Provider(answers="quick") as provider, tempfile.TemporaryDirectory(prefix="ai-assets-bench-") as folder:
         project = Path(folder)
-        write_collection(project, "notes", _shards(), [f"{number:05d}.txt" for number in range(CALLS)])
-        _ask(project, provider)
+        write_collection(project, NAME, _shards(), [f"{number:05d}.txt" for number in range(CALLS)])
+        ask(project, provider, NAME)
         calls = {}
         for workers in (1, 2):
             provider.reset()
+            _share_cores(provider.pid, workers)
             calls[workers] = _seconds(project, workers)
             assert provider.stats()["billed"] == CALLS
     return [
@@ -54,8 +57,9 @@ def _figure(name: str, count: int, took: dict[int, float], limit: float) -> Figu
     return Figure(name=name, value=took[1] / took[2], limit=limit, at_most=False, detail=detail)
 
 
-def _ask(project: Path, provider: Provider) -> None:
-    file = project / "collections" / "notes" / "defs.yaml"
+def ask(project: Path, provider: Provider, name: str) -> None:
+    """The stage of that collection is one call each, to the provider."""
+    file = project / "collections" / name / "defs.yaml"
     declared = yaml.safe_load(file.read_text(encoding="utf-8"))
     declared["attributes"]["stages"] = [ASKED]
     file.write_text(yaml.safe_dump(declared), encoding="utf-8")
@@ -69,14 +73,23 @@ def _ask(project: Path, provider: Provider) -> None:
     (project / "inference.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
 
 
+def _cores(number: int) -> list[int]:
+    return sorted(os.sched_getaffinity(0))[:number]
+
+
+def _share_cores(process: int, number: int) -> None:
+    for thread in Path(f"/proc/{process}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), _cores(number))
+
+
 def _seconds(project: Path, workers: int) -> float:
     return float(run_module("bench.processes", project, workers)["seconds"])
 
 
 def _child(project: Path, workers: int) -> None:
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:workers])
+    os.sched_setaffinity(0, _cores(workers))
     os.environ["AI_ASSETS_INFERENCE"] = str(project / "inference.yaml")
-    collection = load_collection(project / "collections", "notes")
+    collection = load_collection(project / "collections", NAME)
     home = Home(root=project / f"home-{workers}", project=project)
     with Stores.at(home) as stores, Work(collection, stores, "run", workers=workers) as work:
         keys = collection.scheme.keys(sorted(work.listing.by_partition))

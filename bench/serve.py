@@ -1,6 +1,7 @@
 """Questions to `ai-assets serve` over 100,000 documents: by itself, and beside the index asked directly.
 
-The figure is what the server adds: who asks, which release is live, whether its index is what was signed, labels, HTTP.
+The figures: what the server adds (who asks, which release is live, whether its index is what was signed, labels, HTTP),
+and what a label adds that one document in eighteen has.
 """
 
 import os
@@ -57,9 +58,7 @@ def measure() -> list[Figure]:
                 found = {
                     "direct": _milliseconds(direct, questions),
                     "served": _milliseconds(served, questions),
-                    "filtered": _milliseconds(
-                        lambda each: served(each, label="classification:invoice"), questions[:100]
-                    ),
+                    "filtered": _milliseconds(lambda each: served(each, label="classification:invoice"), questions),
                 }
                 started = time.perf_counter()
                 with ThreadPoolExecutor(8) as pool:
@@ -73,7 +72,11 @@ def measure() -> list[Figure]:
             name="p95 of a question over HTTP / to the index in the same process, 100,000 documents",
             value=p95["served"] / p95["direct"], limit=1.5, at_most=True,
             detail=f"median and p95: {said}; eight askers at once: {rate:.0f} answers/s",
-        )
+        ),
+        Figure(
+            name="p95 of a question filtered by a label that one document in eighteen has / of one without a filter",
+            value=p95["filtered"] / p95["served"], limit=1.5, at_most=True, detail="the same questions over HTTP",
+        ),
     ]  # fmt: skip
 
 

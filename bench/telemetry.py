@@ -1,15 +1,21 @@
 """What telemetry costs a call: the engine with a collector and without, alternated on one rehearsal provider.
 
-Processor time of the process that asks, encoding and sending included; the collector is another process.
+Processor time of the process that asks, encoding and sending included; the collector is another process. As in a run,
+the garbage collector leaves alone what was there before the first call, OpenTelemetry's modules among it:
+`telemetry.py URL CALLS CONCURRENCY STATE_URL` is the process that asks.
 """
 
 import contextlib
+import json
 import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
 
+from ai_assets.base.collector import old_objects_left_alone
+from ai_assets.telemetry.endpoints import is_configured
+from bench import engine_client
 from bench.inference import CONCURRENCY, _state, run_module
 from bench.measure import ROOT, Figure
 from tests.provider import Provider
@@ -48,7 +54,7 @@ def _one(provider: Provider, collector: str | None) -> tuple[float, float]:
         os.environ[ENDPOINT] = collector
     try:
         with _state() as url:
-            found = run_module("bench.engine_client", provider.url, CALLS, CONCURRENCY, url)
+            found = run_module("bench.telemetry", provider.url, CALLS, CONCURRENCY, url)
     finally:
         os.environ.pop(ENDPOINT, None)
     assert found["answered"] == CALLS, found
@@ -76,3 +82,14 @@ def measure() -> list[Figure]:
         Figure(name=f"{CALLS:,} calls, 50 ms, 64 at once: speed with a collector / without", value=speed, limit=0.95,
                at_most=False, detail="two spans and eight values of metrics for each call"),
     ]  # fmt: skip
+
+
+def _ask(url: str, calls: str, concurrency: str, state_url: str) -> None:
+    if is_configured():
+        from ai_assets.telemetry import exporting  # noqa: F401  # before the block, as a run does
+    with old_objects_left_alone():
+        print(json.dumps(engine_client.main(url, int(calls), int(concurrency), state_url)))
+
+
+if __name__ == "__main__":
+    _ask(*sys.argv[1:])

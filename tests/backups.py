@@ -7,12 +7,16 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import pytest
 from conftest import Project
+from postgres_server import Postgres
 from signing import decide
 from test_llm_stages import BILL, DAY, FIRE, PRICED
 from test_stage_settings import BRIEF, KIND, declare
 
+from ai_assets.backup.moving import move_state
 from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection
 from ai_assets.signoff.publication import publish
@@ -68,6 +72,14 @@ def put_keys(source: Project, target: Project) -> None:
 
 def with_store(project: Project, state_url: str) -> Project:
     return replace(project, home=replace(project.home, declared_state_url=state_url))
+
+
+def in_postgresql(project: Project, server: Postgres, patch: pytest.MonkeyPatch) -> Project:
+    """With all that its state store held; commands of this process and of others find it there too."""
+    url = server.database(f"t{uuid4().hex}")
+    move_state(project.home, url)
+    patch.setenv("AI_ASSETS_STATE_URL", url)
+    return with_store(project, url)
 
 
 def tree(folder: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Shared fixtures: a project in a temporary folder with collections of its own, and a real PostgreSQL server."""
 
+import gc
 import json
 import math
 import multiprocessing
@@ -26,13 +27,16 @@ from typing import TYPE_CHECKING, Any
 import cheaper  # noqa: F401 - makes it so
 import psutil
 import pytest
+import warm_dbt
 import yaml
+from hypothesis import HealthCheck, settings
 from llama import Llama, serving
 from postgres_server import Postgres, is_installed, running_postgres
 from warm import WarmCommand
 
 from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection, load_collection
+from ai_assets.costs import dbt_build
 from ai_assets.orchestration.instance import instance
 from ai_assets.run.context import Outcome, Work
 from ai_assets.run.one_partition import Event
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
     import dagster as dg
     from collector import Collector
     from provider import Provider
+    from strangers import Stranger
     from xdist.scheduler import LoadFileScheduling
 
     from ai_assets.desk.context import Desk
@@ -55,12 +60,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # inherit it, and the claims about Ctrl-C would wait for ever.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ours")  # no example fails for the seconds that it or its making takes
+
 REPOSITORY = Path(__file__).parent.parent
 SECONDS = Path(__file__).parent / "data" / "seconds.json"
 """Of the longest files, by `-m`: from the reports of a run each (`--junitxml`). A wrong one costs time and no more; a
 file that is not named begins before all others, as it may be a long one."""
 WARM = WarmCommand()
 """Of this worker of pytest."""
+if sys.platform == "linux":
+    dbt_build._command = warm_dbt.command
 CHROMIUM = Path("/usr/bin/chromium")
 DAYS: Mapping[str, Any] = {"by": "day", "start": "2026-10-05", "end": "2026-10-07"}
 LABELS: list[dict[str, Any]] = [
@@ -302,6 +312,22 @@ def ann(desk: "Desk") -> "Person":
     return known(desk.stores.state, "ann")
 
 
+@pytest.fixture
+def stranger(project: Project) -> "Stranger":
+    from strangers import Stranger
+
+    shutil.rmtree(project.root / "collections")
+    (project.root / "definitions.py").write_text("")
+    return Stranger(project)
+
+
+@pytest.fixture
+def opened(project: Project) -> "Iterator[dg.DagsterInstance]":
+    """The Dagster instance of the project."""
+    with project.instance() as found:
+        yield found
+
+
 @pytest.fixture(scope="module")
 def rehearsal() -> Iterator["Provider"]:
     from provider import Provider
@@ -390,16 +416,16 @@ def llama() -> Iterator[Llama]:
 
 
 @pytest.fixture
-def state(store_url: str, tmp_path: Path) -> Iterator[StateStore]:
-    with closing(StateStore(store_url, keys=tmp_path / "keys")) as store:
+def state(state_url: str, tmp_path: Path) -> Iterator[StateStore]:
+    with closing(StateStore(state_url, keys=tmp_path / "keys")) as store:
         yield store
 
 
-def eventually(claim: Callable[[], object], timeout_s: float = 40) -> None:
-    """Wait until it is so; a claim that does not come true in time is a failure."""
+def eventually(claim: Callable[[], object], timeout_s: float = 40, *, said: Callable[[], object] | None = None) -> None:
+    """Wait until it is so; a claim that does not come true in time is a failure, with what is `said` then."""
     deadline = time.monotonic() + timeout_s
     while not claim():
-        assert time.monotonic() < deadline, f"not so within {timeout_s:.0f} s"
+        assert time.monotonic() < deadline, f"not so within {timeout_s:.0f} s{f': {said()}' if said else ''}"
         time.sleep(0.1)
 
 
@@ -445,6 +471,7 @@ ROOM = 4 << 30
 def pytest_configure(config: pytest.Config) -> None:
     _keep_bytecode(config)
     _write_to_memory(config)
+    gc.disable()  # what is imported while tests are collected stays: a sixth of that time was a search for garbage
 
 
 def _keep_bytecode(config: pytest.Config) -> None:
@@ -456,7 +483,9 @@ def _keep_bytecode(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """What tests write themselves is compiled as the environment says."""
+    """What tests write themselves is compiled as the environment says; what was imported is no garbage."""
+    gc.enable()
+    gc.freeze()
     sys.dont_write_bytecode = session.config.stash[_KEEPS_NONE]
 
 
@@ -499,7 +528,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--fast"):
         return
-    heavy = ("subprocess", "CliRunner", "dg.materialize", "execute_in_process", "TestClient", "project.execute")
+    heavy = (
+        "subprocess", "CliRunner", "Commands", "dg.materialize", "execute_in_process", "TestClient", "Visitor",
+        "project.execute",
+    )  # fmt: skip
     text = {path: path.read_text(encoding="utf-8") for path in {item.path for item in items}}
     left = [
         item

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,20 @@ def desk(project: Project, **environment: str) -> Iterator[DeskProcess]:
         running.kill()
         for visitor in running.visitors:
             visitor.http.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisitedDesk:
+    """A desk, and whoever came to it: gone when all is closed."""
+
+    desk: Desk
+    closing: ExitStack
+
+    def visitor(self, name: str) -> "Visitor":
+        found = Visitor(self.desk.url)
+        self.closing.enter_context(found.http)
+        found.sign_in(name)
+        return found
 
 
 class Visitor:

@@ -24,6 +24,8 @@ class KubeApi:
     refused: tuple[int, str] | None = None
     """Status and message for whoever creates a Job."""
     job_status: dict[str, Any] = field(default_factory=lambda: {"active": 1})
+    status_of_later_jobs: dict[str, Any] | None = None
+    """Of those after the first, where theirs is another."""
     pod_status: dict[str, Any] | None = None
     """Of the pod of each Job; None where there is none."""
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -57,10 +59,11 @@ class KubeApi:
                 return 200, {"kind": "PodList", "apiVersion": "v1", "items": items}
             case "events":
                 return 200, {"kind": "EventList", "apiVersion": "v1", "items": self.events}
-        found = next((job for job in reversed(self.jobs) if job["metadata"]["name"] in (name, kind)), None)
-        if found is None:
+        found = [job for job in self.jobs if job["metadata"]["name"] in (name, kind)]
+        if sum(self.deleted.count(each) for each in (name, kind)) >= len(found):
             return 404, {"kind": "Status", "message": f"{target} not found", "reason": "NotFound"}
-        return 200, {**found, "status": self.job_status}
+        is_later = self.status_of_later_jobs is not None and found[-1] is not self.jobs[0]
+        return 200, {**found[-1], "status": self.status_of_later_jobs if is_later else self.job_status}
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from ai_assets.inference.by_deadline import DeadlineAsker, DueWork
 from ai_assets.inference.deadline import LOOK_S, START_S
 from ai_assets.inference.engine import Engine
 from ai_assets.inference.ledger_sql import OWNER_SHIFT
-from ai_assets.inference.records import Answer, Caller, Request, Result
+from ai_assets.inference.records import Answer, Caller, Request, RequestKind, Result
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.storage.state import StateStore
 from bench.deadline import Night
@@ -58,7 +58,7 @@ class NightDesk:
 
     def ask(
         self, requests: Sequence[Request], caller: Caller | None = None, *, deadline: DeclaredDeadline | None = None,
-        levels: int = 0,
+        levels: int = 0, asks_for: RequestKind = "chat",
     ) -> list[Result | Pending]:  # fmt: skip
         """One run of its own."""
         self.runs += 1
@@ -67,6 +67,7 @@ class NightDesk:
             deadline=deadline or DeclaredDeadline(within_s=self.within_s),
             route="default",
             calls=len(requests),
+            asks_for=asks_for,
             levels=levels,
         )
         with Engine(self.settings, self.state) as engine, BatchAsker(self.settings, self.state) as batches:

@@ -13,14 +13,13 @@ import httpx
 import pytest
 import yaml
 from conftest import STAGE, Project, project_at
-from desks import Visitor, desk_of, served
+from desks import VisitedDesk, desk_of, served
 from provider import Provider
 from signing import current, known
 from spent import Spending
 from test_spans import ended, written
 
 from ai_assets.collection.loading import Collection
-from ai_assets.desk.context import Desk
 from ai_assets.documents.retries import failed_again, first, replace_all
 from ai_assets.inference import history
 from ai_assets.orchestration.in_process import bring_costs_up_to_date
@@ -56,22 +55,14 @@ TENANTS: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class TenantWorld:
+class TenantWorld(VisitedDesk):
     project: Project
-    desk: Desk
     ids: Mapping[str, str]
     """What identifies things of the other tenant, by what it is."""
     own: Mapping[str, str]
     """The same of one's own."""
     made_up: Mapping[str, str]
     """The same of nothing: as long, and of the same characters."""
-    closing: ExitStack
-
-    def visitor(self, name: str) -> Visitor:
-        found = Visitor(self.desk.url)
-        self.closing.enter_context(found.http)
-        found.sign_in(name)
-        return found
 
     def without(self, answer: httpx.Response, sent: Mapping[str, str]) -> str:
         """The page without what was sent to it, which it may say again, and without what no two pages share."""

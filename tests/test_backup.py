@@ -28,11 +28,12 @@ from ai_assets.backup.errors import (
     HomeOccupied,
 )
 from ai_assets.backup.making import BackupResult, make_backup
-from ai_assets.backup.restoring import restore
+from ai_assets.backup.restoring import RESTORING, restore
 from ai_assets.backup.vault import Vault
 from ai_assets.backup.vault_folder import VaultFolder
 from ai_assets.base.errors import UserError
 from ai_assets.base.processes import identity
+from ai_assets.base.temporary import folder_beside
 from ai_assets.collection.loading import load_collection
 from ai_assets.run.explain import search
 from ai_assets.signoff import checkpoints, releases, verification
@@ -273,6 +274,20 @@ def test_a_damaged_backup_is_found_and_replaces_nothing(
         k: v for k, v in before.items() if "state.db-" not in k
     }
     assert not list(furnished.home.root.parent.glob("*.restoring-*"))
+
+
+def test_a_restore_removes_what_killed_ones_left_and_nothing_else(
+    made: BackupResult, furnished: Project, vault: Path
+) -> None:
+    root = furnished.home.root
+    killed = root.with_name(f"{root.name}.restoring-0a1b2c3d")
+    (killed / "lake").mkdir(parents=True)
+    other = root.with_name(f"another-{root.name}.restoring-0a1b2c3d")
+    other.mkdir()
+    with folder_beside(root, RESTORING) as under_way:
+        restore(vault, furnished.home, replace_home=True)
+        assert (killed.exists(), other.exists(), under_way.exists()) == (False, True, True)
+    assert not under_way.exists()
 
 
 def test_the_next_backup_repairs_what_it_needs_of_a_damaged_one_only_where_the_size_differs(

@@ -143,4 +143,6 @@ def test_a_restore_killed_at_any_moment_leaves_the_home_that_was_or_the_one_that
             newest.rename(project.home.root)
         digests(project)
         verification.verify(project.stores().state)
+    subprocess.run(command, cwd=project.root, check=True, capture_output=True)
+    assert not list(project.home.root.parent.glob("*.restoring-*"))
     assert {outcome.unchanged for outcome in project.refresh(collection)} == {True}

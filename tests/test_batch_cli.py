@@ -62,6 +62,13 @@ def test_a_run_says_what_it_waits_for_and_waits_when_it_is_told_to(notes: Projec
     assert "No batch is meant by 'zz'" in notes.cli("batches", "show", "zz").stderr
 
 
+def test_a_run_whose_batch_is_refused_does_not_say_that_it_waits_for_it(notes: Project, provider: Provider) -> None:
+    provider.batch_script({"request": "create", "fault": "refused"})
+    out = said(notes, "run", "notes", code=1)
+    assert "waiting for batch" not in out
+    assert {each["state"] for each in batches(notes, "--all")} == {"ended"}
+
+
 def test_a_backfill_waits_for_its_batches_and_stays_within_its_cap(notes: Project, provider: Provider) -> None:
     declared = notes.root / "inference.yaml"
     declared.write_text(declared.read_text() + "budgets: [{name: all, limit_usd: 1}]\n")

@@ -360,7 +360,7 @@ def test_a_lost_line_may_have_been_billed(desk: Desk, provider: Provider, collec
     assert balance.held_nusd > 0
     (lost,) = [line for line in collector.named("call") if line.status]
     assert lost["ai_assets.cost.maybe_usd"] == collector.total("ai_assets.cost.maybe") == balance.held_nusd / 1e9
-    assert ("1 lines could not be read" in job.message) == (fault == "garbage")
+    assert ("1 line could not be read" in job.message) == (fault == "garbage")
     (held,) = [found for found in desk.ask([question(n, on_ambiguous="hold") for n in range(5)]) if _is_held(found)]
     assert held.maybe_usd == 0
 
@@ -393,7 +393,7 @@ def test_results_that_settle_nothing_are_counted_and_said(desk: Desk, provider: 
     assert states(desk.url) == {"settled": 4}
     assert job.unknown_lines == 5
     assert "5 results were of calls that were not asked or had one already" in job.message
-    assert "1 lines could not be read" in job.message
+    assert "1 line could not be read" in job.message
     check_books(desk.state)
 
 

@@ -122,7 +122,7 @@ def test_declared_it_is_served_after_a_publication_and_what_fails_is_one_sentenc
     [state] = served(told, declared)
     assert state.serves is None
     assert state.error is not None
-    assert state.error.startswith("TargetUnreached: The database of the target cannot be used: ")
+    assert state.error.startswith("The database of the target cannot be used: ")
     assert "wrong" not in state.error
     monkeypatch.delenv(URL_VARIABLE)
     [state] = served(told, declared)
@@ -214,7 +214,7 @@ def test_killed_anywhere_a_rebuild_shows_old_or_new_and_goes_on(
         connection.execute("DROP VIEW anew_documents")
         connection.execute("CREATE TABLE anew_documents (what TEXT)")
     failed = rebuilt(told, collection).error
-    assert failed == 'TargetUnreached: The database of the target cannot be used: "anew_documents" is not a view'
+    assert failed == 'The database of the target cannot be used: "anew_documents" is not a view'
 
 
 def served(project: Project, collection: Collection) -> list[TargetState]:
@@ -364,7 +364,7 @@ def test_a_qdrant_that_is_down_leaves_the_others_and_says_so(
     assert (parquet.serves, parquet.error) == (3, None)
     monkeypatch.setenv("QDRANT_KEY", "hidden-key")
     qdrant, _ = served(told, collection)
-    assert str(qdrant.error).startswith("TargetUnreached: The Qdrant of the target cannot be used: ")
+    assert str(qdrant.error).startswith("The Qdrant of the target cannot be used: ")
     assert "hidden-key" not in str(qdrant.error)
 
 
@@ -507,9 +507,7 @@ def test_a_webhook_is_told_of_what_is_live_signed_and_again_with_the_same_key(
     collection = load_collection(told.root / "collections", "notes")
     receiver.status = 503
     [state] = served(told, collection)
-    assert state.error == (
-        f"WebhookRefused: http://127.0.0.1/hook did not take the release: it answered {receiver.status}."
-    )
+    assert state.error == f"{receiver.url.partition('?')[0]} did not take the release: it answered {receiver.status}."
     receiver.status = 302
     [state] = served(told, collection)
     assert "it answered 302" in str(state.error)
@@ -534,6 +532,6 @@ def test_a_webhook_is_told_of_what_is_live_signed_and_again_with_the_same_key(
 
 def test_a_webhook_that_nobody_answers_is_named_without_its_token(told: Project) -> None:
     hook = Webhook("http://127.0.0.1:9/hook?token=hidden-token")
-    with pytest.raises(UserError, match=r"http://127\.0\.0\.1/hook did not take the release: .*refused") as found:
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9/hook did not take the release: .*refused") as found:
         hook.point(hook.write(release_of(told.stores(), release(told, 1))))
     assert "hidden-token" not in str(found.value)

@@ -1,7 +1,6 @@
 """The built-in classifier: on texts of two fictional companies that are not the demo's, and its promises."""
 
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -111,9 +110,8 @@ def test_a_word_or_two_are_no_evidence_where_a_sentence_is_there():
 
 def test_a_text_of_five_megabytes_is_judged_by_its_beginning():
     text = DEV[0]["text"] + "\n" + "filler words " * 400_000
-    started = time.process_time()
     (result,) = CLASSIFIER.classify([("", text)])
-    assert time.process_time() - started < 2
+    assert CLASSIFIER.classify([("", f"{text[:50_000]} A worker was injured after the fire.")]) == [result]
     assert len(result.evidence) <= 300
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import WARM
+from conftest import WARM, empty_store
 from lineage_events import INSTALLED, events_in
 
 ROOT = Path(__file__).parents[1]
@@ -243,8 +243,7 @@ def test_an_unusable_home_is_named(tmp_path: Path) -> None:
 
 def test_a_state_store_from_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     made = Project(tmp_path)
-    made("status")
-    store = tmp_path / ".ai-assets" / "state.db"
+    store = empty_store(tmp_path / ".ai-assets" / "state.db")
     with sqlite3.connect(store) as connection:
         connection.execute("INSERT INTO schema_migrations VALUES ('m999_future', 'later')")
     connection.close()

@@ -1,6 +1,7 @@
 """Claims about what `environment: cluster` asks of an API server, and how it takes the answers. No pod runs here."""
 
 import json
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,15 +12,20 @@ import dagster as dg
 import kubernetes_validate
 import pytest
 import yaml
-from conftest import STAGE, Project
+from conftest import STAGE, Project, eventually
 from dagster._core.definitions.reconstruct import reconstructable
-from dagster._core.launcher import LaunchRunContext
+from dagster._core.launcher import LaunchRunContext, ResumeRunContext
 from kube_api import KubeApi, serving_kube_api
 from postgres_server import Postgres
 
 from ai_assets.base.home import Home
 from ai_assets.collection.loading import load_collection
-from ai_assets.orchestration.cluster.errors import ClusterImageMissing, ClusterRefused
+from ai_assets.orchestration.cluster.errors import (
+    ClusterImageMissing,
+    ClusterRefused,
+    ClusterUnreachable,
+    RunNotResumable,
+)
 from ai_assets.orchestration.component import collection_definitions
 from ai_assets.orchestration.instance import write_instance_file
 from ai_assets.run.step_memory import StepMemory
@@ -109,6 +115,7 @@ def error_of(entry: dg.EventLogEntry) -> str:
 def test_the_pod_of_a_run_is_small_nobodys_root_and_as_important_as_the_run(clustered: Project, api: KubeApi) -> None:
     with clustered.instance() as opened:
         run = launched(opened, {"ai_assets/priority": "interactive"})
+        assert [line for line in said_in(opened, run) if line.startswith("AI_ASSETS_DATA_URL is not set")]
         opened.run_launcher.terminate(run.run_id)
     (job,) = map(valid, api.jobs)
     pod, (container,) = pod_of(job), pod_of(job)["containers"]
@@ -201,3 +208,79 @@ def test_without_an_image_nothing_is_started(project: Project, monkeypatch: pyte
     monkeypatch.setenv("AI_ASSETS_STATE_URL", "postgresql://nobody@127.0.0.1:1/nowhere")
     with pytest.raises(ClusterImageMissing, match=r"Set cluster\.image"):
         write_instance_file(Home.from_environment(project.root))
+
+
+def test_a_run_goes_on_in_another_pod_as_often_as_a_step_does_and_says_so(clustered: Project, api: KubeApi) -> None:
+    with clustered.instance() as opened:
+        assert opened.run_monitoring_max_resume_run_attempts == CLUSTER["retries"]
+        run = launched(opened, {})
+        opened.report_engine_event("Starting execution with step handler K8sStepHandler.", run)
+        opened.run_launcher.resume_run(ResumeRunContext(dagster_run=run, workspace=None, resume_attempt_number=1))
+        said = [entry.message for entry in opened.all_logs(run.run_id)]
+        assert api.jobs[-1]["metadata"]["name"] == f"dagster-run-{run.run_id}-1"
+    expected = "The pod of this run ended (the cluster keeps no reason). A new one goes on with it, 1 of at most 1: its"
+    assert len([line for line in said if line.startswith(expected)]) == 1
+
+
+def starting(opened: dg.DagsterInstance) -> dg.DagsterRun:
+    job = reconstructable(job_of_notes)
+    made = opened.create_run_for_job(job.get_definition(), job_code_origin=job.get_python_origin())
+    opened.launch_run(made.run_id, workspace=None)  # type: ignore[arg-type]
+    return made
+
+
+def said_in(opened: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
+    return [entry.user_message or entry.message for entry in opened.all_logs(run.run_id)]
+
+
+def test_a_run_whose_pod_ended_before_it_began_is_started_again(clustered: Project, api: KubeApi) -> None:
+    """Under the same name, which those know that cancel it and look after it."""
+    api.job_status, api.status_of_later_jobs = {"failed": 1}, {"active": 1}
+    with clustered.instance() as opened:
+        run = starting(opened)
+        eventually(lambda: len(api.jobs) == 2)
+        (line,) = [each for each in said_in(opened, run) if "ended before the run began" in each]
+        assert "It is started again, 1 of at most 1: nothing was asked yet." in line
+        assert api.deleted == [f"dagster-run-{run.run_id}"]
+        first, again = map(valid, api.jobs)
+        assert first == again
+        assert opened.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.STARTING  # type: ignore[union-attr]
+
+
+def test_a_run_whose_pods_end_before_it_begins_fails_in_a_sentence_instead_of_after_its_time_limit(
+    clustered: Project, api: KubeApi
+) -> None:
+    api.job_status = {"failed": 1}
+    with clustered.instance() as opened:
+        run = starting(opened)
+        eventually(lambda: any("and 1 more had been started" in each for each in said_in(opened, run)))
+        assert opened.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.FAILURE  # type: ignore[union-attr]
+    assert len(api.jobs) == 2
+
+
+def test_a_run_that_is_cancelled_before_it_begins_is_not_started_again(clustered: Project, api: KubeApi) -> None:
+    with clustered.instance() as opened:
+        run = starting(opened)
+        opened.run_launcher.terminate(run.run_id)
+        api.job_status = {"failed": 1}
+        eventually(lambda: not [each for each in threading.enumerate() if each.name == "start-of-run"])
+    assert len(api.jobs) == 1
+
+
+def test_a_run_whose_steps_ended_with_its_pod_does_not_begin_again(clustered: Project, api: KubeApi) -> None:
+    with clustered.instance() as opened:
+        run = launched(opened, {})
+        context = ResumeRunContext(dagster_run=run, workspace=None, resume_attempt_number=1)
+        with pytest.raises(RunNotResumable, match="its steps ran in it, so they ended as well"):
+            opened.run_launcher.resume_run(context)
+    assert len(api.jobs) == 1
+
+
+def test_a_process_without_an_account_in_the_cluster_opens_the_instance_and_cannot_start_a_run(
+    clustered: Project, api: KubeApi
+) -> None:
+    """As pods of steps and of code are."""
+    declare(clustered, kubeconfig="/nowhere/kubeconfig")
+    with clustered.instance() as opened, pytest.raises(ClusterUnreachable, match="/nowhere/kubeconfig, which cannot"):
+        launched(opened, {})
+    assert api.jobs == []

@@ -8,6 +8,7 @@ from ai_assets.base.collector import old_objects_left_alone
 
 
 def test_old_objects_are_left_alone_until_the_last_of_several_runs_ends() -> None:
+    gc.unfreeze()  # what the tests froze once they were collected
     before, frozen = gc.get_threshold(), gc.get_freeze_count()
     with old_objects_left_alone():
         with old_objects_left_alone():

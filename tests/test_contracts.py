@@ -11,6 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from backups import in_postgresql
 from conftest import STAGE, Project
 from desks import Visitor, desk_of, served
 from published import DAY, FIRST, OTHER
@@ -49,6 +50,21 @@ def declare(project: Project, stage: Any = STAGE, version: int = 1, **contract: 
 def refreshed(project: Project, collection: Collection) -> Collection:
     project.refresh(collection, [DAY, OTHER])
     return collection
+
+
+BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
+on_both = pytest.mark.parametrize("project", BOTH, indirect=True)
+
+
+@pytest.fixture
+def project(
+    request: pytest.FixtureRequest, project: Project, labelled_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> Project:  # fmt: skip
+    """Its state store is in SQLite, or `on_both`; in PostgreSQL with what `labelled` has."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return project
+    project.copy(labelled_project)
+    return in_postgresql(project, request.getfixturevalue("postgres"), monkeypatch)
 
 
 @pytest.fixture
@@ -200,6 +216,7 @@ def test_a_version_only_rises() -> None:
 # Candidates and releases
 
 
+@on_both
 def test_a_release_says_what_its_readers_are_promised(project: Project, promised: Collection) -> None:
     release = ai_assets.live("notes")
     assert release.contract is not None
@@ -230,6 +247,7 @@ def test_a_row_that_breaks_it_makes_no_candidate(project: Project, labelled: Col
         project.refresh(collection, [DAY])
 
 
+@on_both
 def test_a_break_can_be_waived_by_who_says_why(project: Project, promised: Collection) -> None:
     collection = refreshed(project, declare(project, OTHER_STAGE, on_break="waive"))
     stores = project.stores()
@@ -275,6 +293,7 @@ def test_a_break_under_the_same_version_is_refused_before_anything_is_paid(
         project.refresh(declare(project), [DAY])
 
 
+@on_both
 def test_a_contract_that_is_withdrawn_takes_a_waiver(project: Project, promised: Collection) -> None:
     collection = project.declare(stages=[dict(OTHER_STAGE)])
     refreshed(project, collection)
@@ -285,6 +304,7 @@ def test_a_contract_that_is_withdrawn_takes_a_waiver(project: Project, promised:
     assert ai_assets.live("notes").contract is None
 
 
+@on_both
 def test_a_contract_that_changed_after_the_approval_holds_it_back(project: Project, promised: Collection) -> None:
     """Who approves under one contract does not publish under another; a waiver is of what was broken then."""
     stores = project.stores()
@@ -368,6 +388,7 @@ def test_the_command_writes_shows_and_checks(project: Project, published_project
     assert len(json.loads(done("--write", "--all", "--json"))["columns"]) == len(first["columns"])
 
 
+@on_both
 def test_the_command_raises_the_version_of_a_break_that_is_published(project: Project, promised: Collection) -> None:
     with pytest.raises(CollectionInvalid, match="what holds now, with version: 2"):
         declare(project, OTHER_STAGE)

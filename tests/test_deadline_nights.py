@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from engines import CALLER, PRICE, check_books, endpoint, one, question, questions, rows, settings
+from engines import CALLER, PRICE, check_books, endpoint, one, question, questions, rows, settings, to_embed
 from nights import HOUR, NightDesk
 from provider import Provider
 
@@ -146,6 +146,30 @@ def test_calls_leave_without_flex_once_its_buffer_has_begun(local: NightDesk) ->
     assert (tiers[0], tiers[-1]) == ("flex", "default")
     assert [way.way for way in local.ways()] == ["flex", "sync"]
     assert "the buffer of flex has begun" in local.ways()[-1].reason
+
+
+@pytest.mark.parametrize("further", [{}, {"free": True}])
+def test_by_flex_an_endpoint_without_a_price_of_it_is_asked_without_it(
+    further: dict[str, Any], local: NightDesk
+) -> None:
+    """Only the first endpoint of a route is looked at when flex is chosen; the others are there for when it fails."""
+    gone = endpoint("http://127.0.0.1:9/v1", prices=[dict(PRICE), FLEX])
+    local.settings = settings({"first": gone, "further": endpoint(local.provider.url, **further)})
+    local.within_s = HOUR
+    results = local.ask(questions(3))
+    assert [each.endpoint for each in results if isinstance(each, Answer)] == ["further"] * 3
+    assert [way.way for way in local.ways()] == ["flex"]
+    assert "flex" not in local.provider.stats()["tiers"]
+
+
+def test_texts_to_embed_have_no_tier_and_so_no_flex(local: NightDesk) -> None:
+    local.settings = one(local.provider.url, model="rehearsal-embed", prices=[dict(PRICE), FLEX], tier="flex")
+    local.within_s = HOUR
+    results = local.ask([to_embed(number) for number in range(3)], asks_for="embedding")
+    assert all(isinstance(each, Answer) for each in results)
+    assert [way.way for way in local.ways()] == ["sync"]
+    assert {row.price for row in rows(local.state, "SELECT price FROM attempts")} == {"2026-01-01 0.15/-/0.6"}
+    assert rows(local.state, "SELECT message FROM attempts WHERE message LIKE '%tier%'") == []
 
 
 class _Sized(list[Any]):

@@ -11,7 +11,7 @@ from conftest import REPOSITORY, STAGE, Project
 
 from ai_assets.base.cluster import ClusterSettings, cluster_in
 from ai_assets.collection.loading import Collection, load_collection
-from ai_assets.deploy.errors import QuotaTooSmall, RenderingDiffers, TenantsLeftOut
+from ai_assets.deploy.errors import QuotaTooSmall, RenderingDiffers, RenderingUnwritable, TenantsLeftOut
 from ai_assets.deploy.plan import DeploymentPlan, planned
 from ai_assets.deploy.rendering import refuse_different, rendered, write
 from ai_assets.deploy.shared_files import AT_ONCE
@@ -242,6 +242,24 @@ def test_the_command_writes_checks_and_cleans_up(project: Project) -> None:
     assert "tenants/acme/rbac.yaml is rendered no more" in different.stderr or "; ..." in different.stderr
     assert project.cli("deploy", "render", "out").returncode == 0
     assert not list((project.root / "out/tenants").rglob("*.yaml"))
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "deploy").write_text("a file of somebody's")
+    with pytest.raises(
+        RenderingUnwritable, match=r"cannot be written to .*deploy: .*Name a folder that can be written"
+    ):
+        write(tmp_path / "deploy", {"base/x.yaml": "a: 1\n"})
+
+
+def test_a_mistake_anywhere_in_operations_yaml_is_said_instead_of_rendered(project: Project) -> None:
+    project.declare(stages=[])
+    (project.root / "operations.yaml").write_text("environment: clustre\nclusterr: {}\n")
+    done = project.cli("deploy", "render")
+    assert done.returncode == 2
+    assert "should be 'local', 'server' or 'cluster' (found 'clustre')" in done.stderr
+    assert "unknown key 'clusterr'; did you mean 'cluster'?" in done.stderr
+    assert not (project.root / "deploy").exists()
 
 
 def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:

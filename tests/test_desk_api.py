@@ -178,7 +178,7 @@ def test_inbox_request_documents_and_document_are_what_the_pages_show(desk: Desk
     box = ann.get("/inbox", sort="collection").json()
     assert [row["partition"] for row in box["rows"]] == [DAY, NEXT_DAY]
     view = ann.get(f"/requests/{box['rows'][0]['request_id']}").json()
-    assert (view["row"]["added"], view["missing"]) == (5, ["0 of 1 approvals"])
+    assert (view["row"]["added"], view["missing"]) == (5, ["0 of 1 approval"])
     where = f"/requests/{view['row']['request_id']}"
     page = ann.get(f"{where}/documents", per_page=2, sort="name", page=2).json()
     assert [row["document_id"] for row in page["rows"]] == ["00002.txt", "00003.txt"]
@@ -191,7 +191,7 @@ def test_inbox_request_documents_and_document_are_what_the_pages_show(desk: Desk
             "state": "not approved", "release": None, "run_id": None, "run_url": None,
             "said": "It is not approved, so nothing of it is published.",
         },
-        "missing": ["0 of 1 approvals"],
+        "missing": ["0 of 1 approval"],
     }  # fmt: skip
 
 
@@ -443,10 +443,8 @@ def test_the_desk_runs_as_a_module_says_where_and_ends_when_told(project: Projec
                 assert second.returncode == 2
                 assert f"error: Nothing can listen on port {port} of 127.0.0.1" in out
                 assert "Traceback" not in out
-            started = time.monotonic()
             desk.send_signal(signal.SIGTERM)
             out, _ = desk.communicate(timeout=20)
-        assert time.monotonic() - started < 10
     assert f"The sign-off desk is at http://localhost:{port} (stop it with Ctrl-C)" in out
     assert "Nobody can sign in yet. In another terminal: ai-assets reviewers add NAME" in out
     assert "Traceback" not in out

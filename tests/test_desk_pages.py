@@ -1,11 +1,13 @@
 """Claims about the desk's pages, over real HTTP: what they show, what they ask, and what they refuse."""
 
+import base64
 import hashlib
 import html
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
@@ -13,16 +15,20 @@ import sqlalchemy as sa
 from conftest import Project
 from desk_stories import DAYS, ODD, Story, story
 from desks import Visitor
-from lineage_events import INSTALLED, events_in
+from lineage_events import INSTALLED, events_in, needs_openlineage
 
 from ai_assets.signoff import verification
 from ai_assets.signoff.requests import SignoffRequest
 
+SECRET = "a-key-that-nobody-may-read"
+
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory, as_told: Project) -> Iterator[Story]:
-    with story(tmp_path_factory.mktemp("pages"), as_told) as found:
-        yield found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LISTENER_API_KEY", SECRET)
+        with story(tmp_path_factory.mktemp("pages"), as_told) as found:
+            yield found
 
 
 @pytest.fixture(scope="module")
@@ -306,9 +312,37 @@ def test_a_release_is_rolled_back_with_a_reason(told: Story, ann: Visitor, rita:
     if INSTALLED:
         (event,) = events_in(file)
         assert event["run"]["facets"]["ai_assets_rollback"].items() >= {"fromNumber": 2, "by": "ann"}.items()
+        assert "It is live, but" not in done.text
+    else:
+        assert "It is live, but:</strong> Lineage takes the package openlineage, which is missing" in done.text
+    (told.project.root / "openlineage.yml").write_text(
+        json.dumps({"transport": {"type": "http", "url": "http://127.0.0.1:9", "timeout": 1, "retry": {"total": 0}}})
+    )
+    done = ann.submit("/releases/notes/rollback", number="2", confirmed="yes", reason="it was right")
+    assert "Release 2 is live" in done.text
+    (notice,) = re.findall(r"It is live, but:</strong> ([^<]*)", done.text)
+    assert "ineage" in notice
+    assert "It is live, but" not in ann.get("/releases/notes").text
+    assert "It is live, but" not in ann.get("/releases/notes?told=not.sealed").text
+    assert ann.submit("/releases/notes/rollback", number="1", confirmed="yes", reason="no").status_code == 200
+    (told.project.root / "openlineage.yml").unlink()
     assert "nothing of notes was live" in ann.get("/releases/notes?at=2020-01-01T00:00").text
     assert "release 1</strong> was live" in ann.get("/releases?collection=notes&at=2100-01-01T00:00").text
     assert ann.get("/releases/notes?at=never").status_code == 400
+
+
+@needs_openlineage
+def test_the_address_after_a_rollback_holds_no_secret(told: Story, ann: Visitor) -> None:
+    (told.project.root / "openlineage.yml").write_text(json.dumps({"transport": {"type": SECRET}}))
+    done = ann.submit("/releases/notes/rollback", number="2", confirmed="yes", reason="it was right")
+    (notice,) = re.findall(r"It is live, but:</strong> ([^<]*)", done.text)
+    sealed, _, _ = parse_qs(urlsplit(str(done.url)).query)["told"][0].partition(".")
+    address = base64.urlsafe_b64decode(sealed + "===").decode()
+    for said in (notice, address):
+        assert "***" in said
+        assert SECRET not in said
+    (told.project.root / "openlineage.yml").unlink()
+    assert ann.submit("/releases/notes/rollback", number="1", confirmed="yes", reason="no").status_code == 200
 
 
 def test_the_chain_is_filtered_and_its_export_proves_itself(told: Story, ann: Visitor) -> None:

@@ -25,8 +25,9 @@ from kubelet.certificate import write_certificate
 from test_patience import black_hole, closed_port
 from typer.testing import CliRunner
 
+from ai_assets.backup.restoring import RESTORING
 from ai_assets.base.processes import identity
-from ai_assets.base.temporary import TemporaryFolder
+from ai_assets.base.temporary import TemporaryFolder, folder_beside
 from ai_assets.cli.app import app
 from ai_assets.doctor.checks import CHECKS
 from ai_assets.doctor.clock import skew
@@ -109,6 +110,14 @@ def test_temporary_folders_of_killed_processes_are_told(
         assert "left 1 folder" in next(each for each in seen("disk") if each.looked_at == "temporary files").found
 
 
+def test_what_a_killed_restore_left_is_told(project: Project) -> None:
+    root = project.home.root
+    root.with_name(f"{root.name}.restoring-0a1b2c3d").mkdir()
+    with folder_beside(root.with_name("other"), RESTORING):
+        (found,) = [each for each in seen("disk") if each.looked_at == f"restores to {root}"]
+    assert found.found == f"killed ones left 1 folder beside it, such as {root.name}.restoring-0a1b2c3d"
+
+
 def test_keys_that_are_open_missing_or_of_another_chain_are_told(project: Project, tmp_path: Path) -> None:
     from ai_assets.signoff import keys
 
@@ -124,6 +133,16 @@ def test_keys_that_are_open_missing_or_of_another_chain_are_told(project: Projec
     assert "none of the keys that this chain believes" in one(seen("secrets"), "error").found
     (project.home.keys / keys.TRUST).unlink()
     assert "nothing says which keys to believe" in one(seen("secrets"), "error").found
+
+
+def test_a_key_that_the_chain_vouched_for_later_is_believed(project: Project) -> None:
+    from ai_assets.signoff import key_changes, keys
+
+    state = project.stores().state
+    with state.write() as connection:
+        keys.of(connection)
+    key_changes.rotate(state, "recorder", by="test")
+    assert levels(seen("secrets")) == {"ok"}
 
 
 def test_a_desk_key_that_others_can_read_is_told(project: Project) -> None:
@@ -473,9 +492,7 @@ def test_a_check_that_hangs_or_breaks_is_one_finding_and_holds_up_nothing(projec
         HealthCheck(name="fine", title="what is fine", look=lambda _at: [fine("it", "well")]),
     ]
     try:
-        began = time.monotonic()
         found = {each.check.name: each for each in examined(checks, Installation(home=project.home, timeout_s=1))}
-        assert time.monotonic() - began < 50
     finally:
         held.set()
         del os.environ["ODD_TOKEN"]
@@ -511,7 +528,12 @@ def test_the_command_prints_findings_with_remedies_and_its_code_says_whether_som
     assert done.exit_code == 1
     assert "unknown key 'nonsense'" in done.stdout
     assert "Correct it there" in done.stdout
-    assert "error" in done.stdout.splitlines()[-1]
+    assert done.stdout.splitlines()[-1].startswith("1 error, ")  # one mistake, however much needs the file
+    project.home.operations.write_text("environment: server\n")
+    done = CliRunner().invoke(app, ["doctor", "--timeout-s", "60"])
+    assert done.stdout.count("AI_ASSETS_STATE_URL does not say where") == 1, done.stdout
+    assert "the same as of environment (see above)" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("1 error, ")
 
 
 @pytest.mark.slow

@@ -269,6 +269,10 @@ def test_a_namespace_or_secret_that_is_missing_is_told(in_cluster: ApiClient) ->
         make(in_cluster, "ConfigMap", name)
     for name in ("ai-assets-run", "ai-assets-step"):
         make(in_cluster, "ServiceAccount", name)
+    (lost,) = errors(seen("cluster"))
+    assert "AI_ASSETS_DATA_URL is in no ConfigMap and no Secret of its pods" in lost
+    in_cluster.delete("/api/v1/namespaces/ai-assets/configmaps/ai-assets-environment")
+    make(in_cluster, "ConfigMap", "ai-assets-environment", data={"AI_ASSETS_DATA_URL": "s3://papers/live"})
     assert not errors(seen("cluster"))
 
 
@@ -292,5 +296,9 @@ def test_an_api_server_that_is_away_or_not_there_to_be_asked_is_told(
     declare_cluster(project)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     assert "it was not asked" in one(seen("cluster"), "note").found
+    declare_cluster(project, kubeconfig="/nowhere/kubeconfig")
+    assert any("the kubeconfig /nowhere/kubeconfig cannot be used" in said for said in errors(seen("cluster")))
+    monkeypatch.delenv("AI_ASSETS_DATA_URL", raising=False)
+    assert "is not set here: what a pod writes to its home is lost" in one(seen("bucket"), "warning").found
     declare_cluster(project, image=None)
     assert any("does not say from which image" in said for said in errors(seen("cluster")))

@@ -2,15 +2,15 @@
 
 import json
 import logging
-import threading
 import traceback
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 from conftest import free_port
 from engines import CALLER, Asking, ask, attempts, endpoint, opened, question, settings, to_embed, together
+from http_servers import serving
 from provider import Provider
 
 from ai_assets.inference.errors import EndpointRefuses, KeyMissing, KeyUnusable
@@ -62,12 +62,8 @@ WAYS = ("answers", "refuses", "garbles", "miscounts", "complains", "complains la
 
 @pytest.fixture(scope="module")
 def parrot() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Parrot) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-        server.shutdown()
-        thread.join()
+    with serving(Parrot) as url:
+        yield f"{url}/v1"
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from conftest import Project
@@ -14,7 +16,10 @@ from ai_assets.run.evaluation_mlflow import COMPLETE, MlflowRefused, NoReleaseYe
 from ai_assets.signoff.release_cards import card_of
 from ai_assets.storage.stores import Stores
 
-mlflow = pytest.importorskip("mlflow", reason="mlflow-skinny is not installed (tests/engines.txt)")
+if TYPE_CHECKING:
+    import mlflow
+elif find_spec("mlflow") is None:
+    pytest.skip("mlflow-skinny is not installed (tests/engines.txt)", allow_module_level=True)
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -27,6 +32,8 @@ def home(judged: Project) -> Stores:  # noqa: F811
 
 
 def runs_in(folder: Path) -> "tuple[mlflow.MlflowClient, list[mlflow.entities.Run]]":
+    import mlflow
+
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
     experiment = client.get_experiment_by_name("ai-assets/notes")
     return client, client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])

@@ -47,7 +47,7 @@ def test_the_space_of_a_home_is_counted_while_runs_come_and_go(tmp_path: Path) -
     home = Home(root=tmp_path, project=tmp_path)
     home.dagster.mkdir()
     with changing(home.dagster):
-        assert all(len(usage(home)) == 8 for _ in range(100))
+        assert all(len(usage(home)) == 9 for _ in range(100))
 
 
 def test_a_link_to_a_folder_is_not_followed(tmp_path: Path) -> None:

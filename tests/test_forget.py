@@ -32,6 +32,7 @@ from ai_assets.inference.load import inference_at
 from ai_assets.inference.sent import unpacked
 from ai_assets.planning.plan import plan
 from ai_assets.retention import holds
+from ai_assets.run.datasets.rankings import FOLDER
 from ai_assets.run.explain import search
 from ai_assets.signoff import forgotten, integrity, notes, releases, verification
 from ai_assets.signoff.errors import DocumentUnknown
@@ -159,8 +160,12 @@ def test_the_text_is_nowhere_and_everything_still_verifies(home: Project, provid
     assert len(found_in_backups(folder)) > 5
     assert {Path(name).suffix for name in found_in(home.home.root)} >= {".parquet", ".db", ".lance"}
     assert list(in_the_state(home))
+    answers = home.home.index / "notes" / FOLDER
+    answers.mkdir()
+    (answers / "evaluation.json").write_text(json.dumps({"found": {PHRASE: [SECRET]}}))
     paid = len(provider.bills(every=True))
     erase(home, collection)
+    assert not answers.exists()
     make_backup(home.stores(), folder, keep=1)
     home.stores().state.close()
     assert found_in(home.home.root) == []

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from conftest import STAGE, Project
-from scipy.stats import beta
 from signing import PASSWORD, known, somebody
 
 from ai_assets.collection.loading import Collection
@@ -288,6 +287,8 @@ def test_the_least_number_is_that_of_all_right_answers(floor: float, labels: int
 
 
 def test_the_decision_is_that_of_the_exact_interval() -> None:
+    from scipy.stats import beta
+
     for labels in (1, 7, 30, 200, 1500):
         for of_all in (0.0, 0.3, 0.78, 0.8, 0.82, 0.9, 1.0):
             number = round(of_all * labels)
@@ -411,7 +412,7 @@ def test_corrections_are_imported_under_who_imports_them(office: Project, tmp_pa
     )
     done = office.cli("corrections", "import", "notes", str(path), "--by", "ann", **SIGNED)
     assert done.returncode == 0, done.stderr
-    assert "2 labels of notes are corrected" in done.stdout
+    assert "Corrected in notes: 2 labels." in done.stdout
     (first, second) = json.loads(office.cli("corrections", "list", "notes", "--json").stdout)
     assert (first["author"], first["reason"], first["was"]) == ("ann", "imported, by maria: it burnt", "invoice")
     assert (second["author"], second["reason"]) == ("ann", "")

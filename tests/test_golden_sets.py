@@ -207,6 +207,26 @@ def test_a_golden_document_that_an_example_shows_is_named_and_does_not_judge_unl
     assert (score(noted)[1], stats(noted)["golden"]["leaked are"]) == (4, "counted")
 
 
+def test_a_golden_text_is_looked_at_again_where_it_changed_or_what_is_shown(noted: Project) -> None:
+    """What was found in the texts of a partition is kept; what is kept can be thrown away."""
+
+    def leaked(collection: Collection) -> list[str]:
+        noted.refresh(collection)
+        return [leak["item"] for leak in stats(noted)["details"].get("leaked", ())]
+
+    name = "2026-10-05/3.txt"
+    assert leaked(leaking(noted)) == [name]
+    noted.document(name, "Nothing of that is here, and this is a letter about quite another matter altogether.")
+    assert leaked(leaking(noted)) == []
+    noted.document(name, TEXTS[name])
+    assert leaked(leaking(noted)) == [name]
+    [kept] = noted.home.index.rglob("leaks kind.json")
+    kept.write_bytes(kept.read_bytes()[:30])
+    noted.document("2026-10-05/2.txt", TEXTS["2026-10-05/2.txt"] + " It was told again.")
+    assert leaked(leaking(noted)) == [name]
+    assert leaked(declared(noted)) == []
+
+
 PROMPT = (
     "Sort letters.\n\nExamples:\n{% for each in examples %}{{ each.text }}{% endfor %}\n{text}\n\nAnswer with a label."
 )

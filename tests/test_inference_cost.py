@@ -242,7 +242,7 @@ def test_a_row_that_somebody_changed_in_a_closed_day_is_named_with_both_figures(
     with hold(stores.state, LEASE) as lease, pytest.raises(LedgerAltered):
         building.export(stores, [DAY], "run", lease)
     ledger.change("DELETE FROM attempts")
-    with pytest.raises(LedgerAltered, match="1 attempts when the day was copied, 0 attempts now"):
+    with pytest.raises(LedgerAltered, match="1 attempt when the day was copied, 0 attempts now"):
         check_closed(stores, copy)
 
 
@@ -357,11 +357,48 @@ def check_lineage(home: Home, events: list[dict[str, Any]], today: str) -> None:
     reads = {name: {each["name"] for each in event["inputs"]} for name, (event, _) in made.items()}
     assert reads["costs.stg_attempts"] == {"costs.stg_attempt_facts", "costs.stg_origins"}
     assert {name for name, found in reads.items() if "costs.inference_cost" in found} >= {"costs.stg_attempt_facts"}
+    check_columns({name: output["facets"] for name, (_, output) in made.items()}, reads)
     claims = {f"costs.{model.name}.{test}" for model in models() for test in model.tests}
     judged = {each["job"]["name"] for each in events if "dataQualityAssertions" in json.dumps(each)}
     assert judged == claims
     run_id = events[0]["run"]["runId"]
     assert all(each["run"]["facets"]["parent"]["run"]["runId"] == run_id for each in events[1:-1])
+
+
+def check_columns(facets: dict[str, dict[str, Any]], reads: dict[str, set[str]]) -> None:
+    """A column comes from columns that are there, of tables that its table is made from; only counts come from none."""
+    there = {name: {each["name"] for each in found["schema"]["fields"]} for name, found in facets.items()}
+    made = {
+        name: {column: said["inputFields"] for column, said in found["columnLineage"]["fields"].items()}
+        for name, found in facets.items() if "columnLineage" in found
+    }  # fmt: skip
+    for name, columns in made.items():
+        for column, origins in columns.items():
+            assert column in there[name]
+            for each in origins:
+                assert each["name"] in reads[name], (name, column, each)
+                assert each["field"] in there[each["name"]], (name, column, each)
+
+    def of(table: str, column: str) -> list[tuple[str, str, str]]:
+        return [
+            (each["name"].removeprefix("costs."), each["field"], each["transformations"][0]["subtype"])
+            for each in made[f"costs.{table}"][column]
+        ]
+
+    assert of("spend", "cost_usd") == [("stg_attempt_facts", "cost_usd", "TRANSFORMATION")]
+    assert of("spend", "model") == [("stg_origins", "model", "IDENTITY")]
+    assert of("spend", "day") == [
+        ("stg_attempt_facts", "day", "IDENTITY"), ("stg_reuse_facts", "day", "IDENTITY"),
+    ]  # fmt: skip
+    assert of("forecast", "high_usd") == [
+        ("spend", "cost_usd", "TRANSFORMATION"), ("spend", "day", "TRANSFORMATION"),
+    ]  # fmt: skip
+    assert of("stg_attempt_facts", "cost_usd") == [("inference_cost", "cost_usd", "IDENTITY")]
+    assert of("stg_origins", "tenant") == [("inference_cost", "tenant", "IDENTITY")]
+    assert of("stg_reuse_facts", "day") == [("inference_cost", "reused_at", "TRANSFORMATION")]
+    assert made["costs.spend"].keys() == there["costs.spend"]
+    counted_or_of_no_dataset = {"errors.attempts", "stg_attempt_facts.cost_today_usd", "budget_burn.limit_usd"}
+    assert not [each for each in counted_or_of_no_dataset if each.split(".")[1] in made[f"costs.{each.split('.')[0]}"]]
 
 
 def verified(home: Home) -> dict[str, str | None]:

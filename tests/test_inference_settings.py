@@ -92,8 +92,8 @@ WRONG = [
     # Endpoints
     Case(id="name of an endpoint", text="endpoints:\n  Mini: {base_url: rehearsal, model: m}\n", says=":2: endpoints.Mini: has characters that cannot stand there; it must match ^[a-z][a-z0-9_-]*$ (found 'Mini')"),
     Case(id="no model", text="endpoints:\n  a: {base_url: rehearsal}\n", says=":2: endpoints.a.model: is missing"),
-    Case(id="no protocol of ours", text=mini("    protocol: anthropic\n"), says=":5: endpoints.mini.protocol: the protocol 'anthropic' cannot be used: there is none of that name; known here: kserve, openai, tei; your own is module:name"),
-    Case(id="almost a protocol", text=mini("    protocol: opnai\n"), says=":5: endpoints.mini.protocol: the protocol 'opnai' cannot be used: there is none of that name; did you mean 'openai'?; your own is module:name"),
+    Case(id="no protocol of ours", text=mini("    protocol: anthropic\n"), says=":5: endpoints.mini.protocol: the protocol 'anthropic' cannot be used: there is none of that name (your own is module:name); known here: kserve, openai, tei"),
+    Case(id="almost a protocol", text=mini("    protocol: opnai\n"), says=":5: endpoints.mini.protocol: the protocol 'opnai' cannot be used: there is none of that name (your own is module:name); did you mean 'openai'?"),
     Case(id="a protocol that is nowhere", text=mini("    protocol: nowhere_here:Mine\n"), says=":5: endpoints.mini.protocol: the protocol 'nowhere_here:Mine' cannot be used: importing nowhere_here failed: ModuleNotFoundError: No module named 'nowhere_here'"),
     Case(id="no class of a protocol", text=mini("    protocol: json:JSONDecoder\n"), says=":5: endpoints.mini.protocol: the protocol 'json:JSONDecoder' cannot be used: it is not a class that derives from Protocol (from ai_assets.protocols import Protocol)"),
     Case(id="options that it does not know", text=mini("    options: {threads: 4}\n"), says=":5: endpoints.mini: the protocol 'openai' knows no option 'threads'; known here: api_version, deployment, key_header, metrics, priority"),

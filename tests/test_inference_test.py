@@ -5,6 +5,7 @@ import shutil
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ def running() -> Iterator[Provider]:
 
 @pytest.fixture
 def provider(running: Provider) -> Provider:
-    running.configure(fault={}, models=[], key=None)
+    running.configure(fault={}, models=[], key=None, tei_type=None)
     running.reset()
     running.script([])
     return running
@@ -202,6 +203,12 @@ CHAT = ("POST", "/v1/chat/completions")
                      ["fails at the smallest request (HTTP 500: out of memory)", "log of the server"], id="always 500"),
         pytest.param({("GET", "/v1/models"): (200, "<html>hello</html>"), CHAT: (200, "<html>hello</html>")},
                      ["not as the protocol 'openai' has it", "is `base_url` right?"], id="a web page"),
+        pytest.param({CHAT: (200, '{"choices": []}')},
+                     ["promises: a list in it is empty, or too short)"], id="no choice"),
+        pytest.param({CHAT: (200, "{}")}, ["promises: it has no 'choices')"], id="another object"),
+        pytest.param({CHAT: (200, "[]")}, ["promises: a list stands where an object should)"], id="a list"),
+        pytest.param({CHAT: (503, '{"error": {"message": "loading"}}')},
+                     ["takes no call now (HTTP 503: loading)", "still loads its model"], id="503"),
         pytest.param({("GET", "/v1/models"): (301, "https://elsewhere.example/v1/models")},
                      ["redirect to https://elsewhere.example/v1/models"], id="a redirect"),
         pytest.param({CHAT: (429, '{"error": {"message": "slow down"}}')},
@@ -215,6 +222,7 @@ def test_each_failure_is_one_sentence_with_what_to_do(pages: Pages, words: list[
         found = trial(state, f"{server.url}/v1", free=True)
     assert found.problem is not None
     assert found.problem.startswith("Endpoint 'mini' ")
+    assert found.problem[-2:] not in ("?.", "..")
     assert "\n" not in found.problem
     for word in words:
         assert word in found.problem
@@ -292,6 +300,65 @@ def test_a_model_of_kserve_that_only_embeds_works_and_what_neither_chats_nor_emb
     assert found.works is (words is None), found.problem
     assert found.embedding_dimensions == (256 if words is None else 0)
     assert (words or "") in (found.problem or "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "declared"),
+    [
+        ("reranker", {"protocol": "tei", "model": "rehearsal-embed"}),
+        ("classifier", {"protocol": "tei", "model": "rehearsal-embed"}),
+        ("reranker", {"protocol": "kserve", "options": {"input": "text", "output": "score", "query": "query"}}),
+    ],
+)
+def test_a_server_that_only_reranks_or_only_classifies_works(
+    kind: str, declared: dict[str, Any], provider: Provider, state: StateStore
+) -> None:
+    provider.configure(tei_type=kind)
+    found = trial(state, provider.root, free=True, **declared)
+    assert found.works, found.problem
+    assert (found.embedding_dimensions, found.structured) == (0, None)
+    assert (found.scores is True, bool(found.labels)) == (kind == "reranker", kind == "classifier")
+
+
+@pytest.mark.parametrize("with_calls", [True, False])
+def test_where_batches_are_declared_it_is_seen_whether_there_are_any(
+    with_calls: bool, provider: Provider, state: StateStore
+) -> None:
+    store = state if with_calls else None
+    found = trial(store, provider.url, batch={"price_share": 0.5})
+    assert (found.works, found.batches) == (True, True)
+    assert not [note for note in found.notes if "batch" in note]
+    assert trial(store, provider.url).batches is None
+    answer = {"message": {"content": '{"answer": "yes"}'}, "finish_reason": "stop"}
+    said = json.dumps({"model": "m", "choices": [answer], "usage": {"prompt_tokens": 9, "completion_tokens": 3}})
+    with answering({("GET", "/v1/models"): (200, MODELS), CHAT: (200, said)}) as server:
+        found = trial(store, f"{server.url}/v1", batch={"price_share": 0.5})
+    assert (found.works, found.batches) == (True, False)
+    assert "its batches cannot be listed (HTTP 404" in found.notes[-1]
+
+
+def test_of_a_model_that_answers_neither_as_a_chat_nor_as_an_embedder_both_are_said(state: StateStore) -> None:
+    other = {"model_name": "small", "outputs": [{"name": "other", "shape": [1], "datatype": "FP32", "data": [0.5]}]}
+    pages = {("GET", "/v2/models/small"): (200, "{}"), ("POST", "/v2/models/small/infer"): (200, json.dumps(other))}
+    with answering(pages) as server:
+        found = trial(state, server.url, protocol="kserve", options={"input": "a", "output": "b"}, free=True)
+    assert "a chat is answered by a text" in (found.problem or "")
+    assert "the answer has no output 'b'; it has 'other'" in (found.problem or "")
+
+
+def test_a_call_that_is_not_answered_in_time_is_told_with_what_to_raise_and_nothing_is_said_meanwhile(
+    state: StateStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    def slow(_body: bytes) -> tuple[int, str]:
+        time.sleep(1.5)
+        return 200, "{}"
+
+    with answering({("GET", "/v1/models"): (200, MODELS), CHAT: slow}) as server:
+        found = tried("mini", declared(f"{server.url}/v1", free=True), state, timeout_s=0.5)
+    assert "does not answer it (no answer within 0.5 s)" in (found.problem or "")
+    assert "--timeout-s" in (found.problem or "")
+    assert "inference test mini" not in (found.problem or "")
+    assert caplog.messages == []
 
 
 def test_a_server_that_counts_no_tokens_is_told_of(state: StateStore) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import yaml
+from backups import in_postgresql
 from conftest import DAYS, Project, project_at
 from desks import Visitor, desk_of, served
 from provider import Provider
@@ -90,10 +91,20 @@ def computed(rehearsal: Provider, tmp_path_factory: pytest.TempPathFactory) -> I
         yield made, said, len(rehearsal.bills(every=True)) - DOCUMENTS
 
 
+BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
+on_both = pytest.mark.parametrize("office", BOTH, indirect=True)
+
+
 @pytest.fixture
-def office(project: Project, provider: Provider, computed: tuple[Project, int, int]) -> Project:
+def office(
+    request: pytest.FixtureRequest, project: Project, provider: Provider, computed: tuple[Project, int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Project:  # fmt: skip
+    """Its state store is in SQLite, or `on_both`."""
     project.copy(computed[0])
-    return project
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return project
+    return in_postgresql(project, request.getfixturevalue("postgres"), monkeypatch)
 
 
 def rows(office: Project, asset: str) -> dict[str, Row]:
@@ -308,6 +319,7 @@ def taken_back_and_given_again(rita: Visitor, vic: Visitor, here: str, document:
     assert refused == [403, 403]
 
 
+@on_both
 def test_people_rate_on_the_desk_blind_and_their_ratings_count_as_those_of_the_file(office: Project) -> None:
     collection, stores = declared(office), office.stores()
     for name, role in (("rita", "reviewer"), ("vic", "viewer"), ("otto", None)):
@@ -353,6 +365,7 @@ def test_people_rate_on_the_desk_blind_and_their_ratings_count_as_those_of_the_f
         verification.verify(stores.state)
 
 
+@on_both
 def test_a_rating_of_the_desk_makes_only_the_scores_of_its_partition_due(office: Project) -> None:
     collection, stores = declared(office), office.stores()
     office.refresh(collection)
@@ -402,6 +415,7 @@ def test_a_sheet_with_mistakes_is_refused_as_a_whole_with_all_of_them(office: Pr
     assert not (collection.folder / "ratings.jsonl").exists()
 
 
+@on_both
 def test_a_person_may_say_otherwise_later_and_two_people_may_differ(office: Project) -> None:
     collection, stores = declared(office), office.stores()
     stage, ann = collection.judges[0], known(stores.state, "ann", "reviewer")

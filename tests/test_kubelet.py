@@ -19,7 +19,7 @@ from kubelet.access import service_account
 from kubelet.amounts import amount
 from kubelet.api_client import ApiAccess, ApiAway, ApiClient
 from kubelet.api_server import ApiServer
-from kubelet.cluster import THREE_NODES, own_cluster, wait_until
+from kubelet.cluster import THREE_NODES, own_cluster
 from kubelet.containers import Mount
 from kubelet.kinds import BY_KIND
 from kubelet.refusals import ApiRefused
@@ -235,14 +235,14 @@ def test_where_containers_are_forbidden_pods_are_processes_and_that_is_said(
             new["spec"]["containers"][0] |= container
             cluster.apply(new)
         path = "/api/v1/namespaces/default/pods"
-        wait_until(lambda: cluster.client.get(f"{path}/says")["status"].get("phase") == "Failed")
+        eventually(lambda: cluster.client.get(f"{path}/says")["status"].get("phase") == "Failed", 60)
         found = cluster.client.get(f"{path}/says")
         assert found["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 3
         assert cluster.log(found) == "read from the image a\n"
-        wait_until(lambda: "waits" in cluster.log(cluster.client.get(f"{path}/waits")))
+        eventually(lambda: "waits" in cluster.log(cluster.client.get(f"{path}/waits")), 60)
         (run,) = cluster.nodes.running()
         cluster.client.delete(f"{path}/waits", {"gracePeriodSeconds": 5})
-        wait_until(lambda: run.ended)
+        eventually(lambda: run.ended, 60)
         assert [each["metadata"]["name"] for each in cluster.pods("default")] == ["says"]
 
 

@@ -5,6 +5,7 @@ AI_ASSETS_TEST_KUBECONFIG the same nodes join that cluster instead (`make test-k
 and controllers decide. docs/kubernetes-proof.md says what that shows and what it does not.
 """
 
+import json
 import os
 import signal
 import tempfile
@@ -19,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import requests
-from conftest import project_at
+from conftest import eventually, project_at
 from engines import check_books, rows
-from kubelet.cluster import OwnCluster, RandomKills, own_cluster, wait_until
+from kubelet.cluster import OwnCluster, RandomKills, own_cluster
 from kubelet.nodes import PodRun
 from kubelet.offices import AT_ONCE, DAYS, OTHER, PER_DAY, SOUTH, ClusterOffice, digests, office_in, second_draft
 from postgres_server import Postgres
@@ -32,6 +33,7 @@ pytestmark = pytest.mark.slow
 OTHER_CLUSTER = os.environ.get("AI_ASSETS_TEST_KUBECONFIG")
 NAMESPACE = os.environ.get("AI_ASSETS_TEST_NAMESPACE", "ai-assets-test")
 PATIENCE_S = float(os.environ.get("AI_ASSETS_TEST_PATIENCE", "300"))
+WENT_ON = "A new one goes on with it, 1 of at most 2: its steps go on meanwhile"
 _ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 
 
@@ -69,8 +71,8 @@ def office(cluster: OwnCluster, postgres_with_tables: Postgres, provider: Provid
 def ended(office: ClusterOffice, backfill: str) -> Any:
     """How it ended; where it does not, what all pods said."""
     try:
-        wait_until(lambda: office.deployment.api.backfill_status(backfill).done, PATIENCE_S)
-    except TimeoutError:
+        eventually(lambda: office.deployment.api.backfill_status(backfill).done, PATIENCE_S)
+    except AssertionError:
         raise AssertionError(office.deployment.logs()) from None
     return office.deployment.api.backfill_status(backfill)
 
@@ -107,8 +109,8 @@ def launched(office: ClusterOffice, days: list[str]) -> str:
 
 def run_ended(office: ClusterOffice, run: str) -> str:
     try:
-        wait_until(lambda: office.deployment.api.run_status(run) in _ENDED, PATIENCE_S)
-    except TimeoutError:
+        eventually(lambda: office.deployment.api.run_status(run) in _ENDED, PATIENCE_S)
+    except AssertionError:
         raise AssertionError(office.deployment.logs()) from None
     return str(office.deployment.api.run_status(run))
 
@@ -149,7 +151,7 @@ def digests_of_a_run_here(
 def test_a_backfill_of_20_partitions_ends_though_pods_are_killed_at_random(
     office: ClusterOffice, cluster: OwnCluster, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also those of runs, which Dagster does not start again by itself: what they left is asked for once more."""
+    """Also those of runs. A step that is killed too often ends its run: what that left is asked for once more."""
     provider.configure(latency_ms=600)
     nodes = set[str]()
     steps = RandomKills(nodes=cluster.nodes, most=2, seed=7, every_s=6, wanted=is_step)
@@ -181,10 +183,10 @@ def test_a_run_goes_on_through_a_lost_watch_and_an_api_server_that_is_away(
     office.provider.configure(latency_ms=1500)
     edited(office, DAYS[:1], "after a lost watch")
     run = launched(office, DAYS[:1])
-    wait_until(lambda: any(is_step(it) for it in cluster.nodes.running()), PATIENCE_S)
+    eventually(lambda: any(is_step(it) for it in cluster.nodes.running()), PATIENCE_S)
     before = cluster.nodes.lost_watches
     cluster.server.drop_watches(forgotten=True)
-    wait_until(lambda: cluster.nodes.lost_watches > before)
+    eventually(lambda: cluster.nodes.lost_watches > before, 60)
     cluster.server.go_away()
     time.sleep(float(os.environ.get("AI_ASSETS_TEST_AWAY_S", "8")))
     cluster.server.come_back()
@@ -198,9 +200,9 @@ def test_a_cancelled_run_leaves_no_pod_and_asks_for_nothing_more(office: Cluster
     edited(office, DAYS[1:4], "to be cancelled")
     run = launched(office, DAYS[1:4])
     sent = office.provider.stats()["calls"]
-    wait_until(lambda: office.provider.stats()["calls"] > sent, PATIENCE_S)
+    eventually(lambda: office.provider.stats()["calls"] > sent, PATIENCE_S)
     assert terminate(office, run) == "TerminateRunSuccess"
-    wait_until(lambda: not office.deployment.workers(run), 60)
+    eventually(lambda: not office.deployment.workers(run), 60)
     assert all(ended_by_itself(it) for it in cluster.nodes.runs.values() if run_id(it) == run)
     asked = office.provider.stats()["calls"]
     assert run_ended(office, run) == "CANCELED"
@@ -215,27 +217,22 @@ def test_a_step_that_is_preempted_ends_by_itself_and_goes_on_in_a_new_pod(
 ) -> None:
     """SIGTERM in the middle of calls: some are answered, some are on their way, most were not asked yet."""
     day, more = DAYS[16], 4 * AT_ONCE
-    for number in range(more):
-        office.project.document(f"{day}/more-{number}.txt", f"Invoice {day} {number}. The total is 7.00.")
+    invoices(office, day, more, name="more", total="7.00")
     office.provider.configure(latency_ms=1000)
     settled, billed, maybe = office.calls(), office.provider.stats()["billed"], maybe_billed(office)
     run = launched(office, [day])
-
-    def steps() -> list[PodRun]:
-        return [it for it in cluster.nodes.runs.values() if is_step(it) and run_id(it) == run]
-
-    wait_until(lambda: office.calls() > settled, PATIENCE_S)
-    (preempted,) = steps()
+    eventually(lambda: office.calls() > settled, PATIENCE_S)
+    (preempted,) = steps_of(cluster, run)
     cluster.nodes.preempt(preempted)
     asked = office.provider.stats()["calls"]
-    wait_until(lambda: preempted.ended, PATIENCE_S)
+    eventually(lambda: preempted.ended, PATIENCE_S)
     assert ended_by_itself(preempted)
     assert office.provider.stats()["calls"] <= asked + AT_ONCE  # what was on its way to the provider
     assert office.calls() - settled < more
 
     office.provider.configure(latency_ms=50)
     assert run_ended(office, run) == "SUCCESS", failures(office)
-    assert len(steps()) == 2
+    assert len(steps_of(cluster, run)) == 2
     assert office.paid_twice() == []
     assert office.provider.stats()["billed"] - billed <= office.calls() - settled + maybe_billed(office) - maybe
     assert maybe_billed(office) - maybe <= AT_ONCE
@@ -249,6 +246,148 @@ def test_a_step_that_is_preempted_ends_by_itself_and_goes_on_in_a_new_pod(
     assert answered[0].drop_columns(["reused"]).equals(answered[1].drop_columns(["reused"]))
     assert 0 < answered[0]["reused"].to_pylist().count(True) < more  # what was answered before it was told to end
     assert unbroken.items() - {(kind, unbroken[kind])} <= in_pods.items()
+
+
+def test_a_run_whose_pod_is_drained_goes_on_in_another_and_its_step_never_stops(
+    office: ClusterOffice, cluster: OwnCluster
+) -> None:
+    day = DAYS[17]
+    invoices(office, day, AT_ONCE, name="more", total="8.00")
+    office.provider.configure(latency_ms=3000)
+    settled, maybe = office.calls(), maybe_billed(office)
+    run = launched(office, [day])
+    (first,) = workers_of(office, cluster, run, 1)
+    eventually(lambda: office.calls() > settled, PATIENCE_S)
+    office.provider.configure(latency_ms=50)
+    drain(cluster, first)
+    assert run_ended(office, run) == "SUCCESS", failures(office)
+    assert len(workers_of(office, cluster, run, 2)) == 2
+    assert len(steps_of(cluster, run)) == 1
+    assert len([line for line in said_of_run(office, run) if WENT_ON in line]) == 1
+    assert office.paid_twice() == []
+    assert maybe_billed(office) == maybe
+    check_books(office.state_url)
+
+
+def test_a_run_that_loses_its_pod_and_that_of_its_step_at_once_goes_on_in_two_others(
+    office: ClusterOffice, cluster: OwnCluster
+) -> None:
+    """As where both were on the node that is drained."""
+    day = DAYS[18]
+    invoices(office, day, 2 * AT_ONCE, name="more", total="8.00")
+    office.provider.configure(latency_ms=1500)
+    settled, billed, maybe = office.calls(), office.provider.stats()["billed"], maybe_billed(office)
+    run = launched(office, [day])
+    (first,) = workers_of(office, cluster, run, 1)
+    eventually(lambda: office.calls() > settled, PATIENCE_S)
+    (step,) = steps_of(cluster, run)
+    drain(cluster, first, step)
+    office.provider.configure(latency_ms=50)
+    assert run_ended(office, run) == "SUCCESS", "\n".join(said_of_run(office, run))
+    assert len(steps_of(cluster, run)) == 2
+    assert ended_by_itself(step)
+    assert len([line for line in said_of_run(office, run) if WENT_ON in line]) == 1
+    assert office.paid_twice() == []
+    assert office.provider.stats()["billed"] - billed <= office.calls() - settled + maybe_billed(office) - maybe
+    assert maybe_billed(office) - maybe <= AT_ONCE
+    check_books(office.state_url)
+
+
+def test_a_run_whose_step_is_in_its_second_pod_goes_on_in_another_as_well(
+    office: ClusterOffice, cluster: OwnCluster
+) -> None:
+    """Dagster replays the pause before the second try, and would take its end for that of an unknown step."""
+    day = DAYS[16]
+    invoices(office, day, 2 * AT_ONCE, name="twice", total="9.00")
+    office.provider.configure(latency_ms=3000)
+    run = launched(office, [day])
+    (first,) = workers_of(office, cluster, run, 1)
+    eventually(lambda: any(it.container is not None for it in steps_of(cluster, run)), PATIENCE_S)
+    cluster.nodes.kill(steps_of(cluster, run)[0])
+    settled = office.calls()
+    eventually(lambda: len(steps_of(cluster, run)) == 2 and office.calls() > settled, PATIENCE_S)
+    drain(cluster, first)
+    office.provider.configure(latency_ms=50)
+    assert run_ended(office, run) == "SUCCESS", "\n".join(said_of_run(office, run))
+    assert len(steps_of(cluster, run)) == 2
+    assert office.paid_twice() == []
+    check_books(office.state_url)
+
+
+def test_a_run_whose_pod_is_killed_again_and_again_fails_at_last_and_leaves_nothing(
+    office: ClusterOffice, cluster: OwnCluster
+) -> None:
+    office.provider.configure(latency_ms=20_000)
+    edited(office, DAYS[19:], "killed again and again")
+    run = launched(office, DAYS[19:])
+    for count in (1, 2, 3):
+        worker = workers_of(office, cluster, run, count)[-1]
+        eventually(lambda: bool(steps_of(cluster, run)), PATIENCE_S)
+        cluster.nodes.kill(worker)
+    assert run_ended(office, run) == "FAILURE"
+    eventually(lambda: not office.deployment.workers(run), 60)
+    assert all(ended_by_itself(it) for it in steps_of(cluster, run))
+    assert len(workers_of(office, cluster, run, 3)) == 3
+    office.provider.configure(latency_ms=50)
+    check_books(office.state_url)
+
+
+def test_a_run_that_went_on_in_another_pod_is_cancelled_with_all_its_pods(
+    office: ClusterOffice, cluster: OwnCluster
+) -> None:
+    office.provider.configure(latency_ms=20_000)
+    edited(office, DAYS[19:], "resumed, then cancelled")
+    run = launched(office, DAYS[19:])
+    (first,) = workers_of(office, cluster, run, 1)
+    eventually(lambda: bool(steps_of(cluster, run)), PATIENCE_S)
+    cluster.nodes.kill(first)
+    workers_of(office, cluster, run, 2)
+    eventually(lambda: any("Resuming execution from failure" in line for line in said_of_run(office, run)), PATIENCE_S)
+    (said,) = [line for line in said_of_run(office, run) if WENT_ON in line]
+    assert "The pod of this run ended (Error, exit code 137)." in said
+    assert terminate(office, run) == "TerminateRunSuccess"
+    eventually(lambda: not office.deployment.workers(run), 60)
+    assert run_ended(office, run) == "CANCELED"
+    assert len(steps_of(cluster, run)) == 1
+    office.provider.configure(latency_ms=50)
+    check_books(office.state_url)
+
+
+def invoices(office: ClusterOffice, day: str, count: int, *, name: str, total: str) -> None:
+    for number in range(count):
+        office.project.document(f"{day}/{name}-{number}.txt", f"Invoice {day} {number}. The total is {total}.")
+
+
+def drain(cluster: OwnCluster, *pods: PodRun) -> None:
+    """As `kubectl drain` and preemption do it: the pods are deleted, with their grace."""
+    for it in pods:
+        metadata = it.pod["metadata"]
+        cluster.client.delete(f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}")
+
+
+def workers_of(office: ClusterOffice, cluster: OwnCluster, run: str, count: int) -> list[PodRun]:
+    """The pods of a run itself, once there are so many and the last one has begun."""
+
+    def found() -> list[PodRun]:
+        return [it for it in cluster.nodes.runs.values() if component(it) == "run_worker" and run_id(it) == run]
+
+    def said() -> str:
+        return office.deployment.logs() + "\n".join(said_of_run(office, run)[-30:])
+
+    eventually(lambda: len(found()) >= count and found()[-1].container is not None, PATIENCE_S, said=said)
+    return found()
+
+
+def steps_of(cluster: OwnCluster, run: str) -> list[PodRun]:
+    return [it for it in cluster.nodes.runs.values() if is_step(it) and run_id(it) == run]
+
+
+def said_of_run(office: ClusterOffice, run: str) -> list[str]:
+    """Its log, as Dagster's page of the run shows it."""
+    found = rows(office.state_url, "SELECT run_id, event FROM event_logs ORDER BY id")
+    return [
+        str((json.loads(row.event).get("dagster_event") or {}).get("message")) for row in found if row.run_id == run
+    ]
 
 
 def test_what_memory_killed_goes_on_with_half_of_what_it_took(office: ClusterOffice, cluster: OwnCluster) -> None:
@@ -266,12 +405,12 @@ def test_a_full_quota_is_said_in_the_runs_log_and_waited_for(office: ClusterOffi
     """Room for the three pods that serve and that of the run, and none for its step."""
     hard = {"limits.memory": "4200Mi"}
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "tiny"}, "spec": {"hard": hard}}
-    wait_until(lambda: not office.deployment.workers(), PATIENCE_S)
+    eventually(lambda: not office.deployment.workers(), PATIENCE_S)
     cluster.apply(quota, namespace=NAMESPACE)
     try:
         run = launched(office, DAYS[6:7])
         said = "waits: Error creating: pods"
-        wait_until(lambda: any(said in line and "exceeded quota: tiny" in line for line in office.said()), PATIENCE_S)
+        eventually(lambda: any(said in line and "exceeded quota: tiny" in line for line in office.said()), PATIENCE_S)
         assert office.deployment.api.run_status(run) == "STARTED"
     finally:
         cluster.client.delete(f"/api/v1/namespaces/{NAMESPACE}/resourcequotas/tiny")
@@ -291,8 +430,8 @@ def test_two_tenants_run_side_by_side_and_neither_has_anything_of_the_other(
         return [it for it in cluster.nodes.running(namespace) if is_step(it) and run_id(it) == runs[namespace]]
 
     try:
-        wait_until(lambda: all(map(step_of, runs)), PATIENCE_S)
-    except TimeoutError:
+        eventually(lambda: all(map(step_of, runs)), PATIENCE_S)
+    except AssertionError:
         raise AssertionError(office.deployment.logs() + "\n".join(office.said()[-30:])) from None
 
     def counted(namespace: str) -> bool:
@@ -301,7 +440,7 @@ def test_two_tenants_run_side_by_side_and_neither_has_anything_of_the_other(
         return int(quota["status"]["used"]["pods"]) == len(alive)
 
     for namespace in runs:  # its own pods and no other's; one may begin between the two questions
-        wait_until(partial(counted, namespace), PATIENCE_S)
+        eventually(partial(counted, namespace), PATIENCE_S)
     office.provider.configure(latency_ms=50)
     for namespace, run in runs.items():
         assert run_ended(office, run) == "SUCCESS", failures(office)
@@ -320,7 +459,7 @@ def test_a_rolling_upgrade_leaves_runs_under_way_with_their_image(
     office.provider.configure(latency_ms=3000)
     edited(office, DAYS[7:8], "before the upgrade")
     old = launched(office, DAYS[7:8])
-    wait_until(lambda: any(is_step(run) for run in cluster.nodes.running()), PATIENCE_S)
+    eventually(lambda: any(is_step(run) for run in cluster.nodes.running()), PATIENCE_S)
     folder, image = second_draft(office, tmp_path / "second")
     office.deployment.replace_code_server(image, folder)
     office.provider.configure(latency_ms=50)

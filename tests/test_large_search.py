@@ -12,6 +12,7 @@ from test_ranked_documents import CODES, DIMENSIONS, ODD, PLAIN, Question, alone
 from ai_assets.storage import index_reader, ranked_documents
 from ai_assets.storage.index import SearchIndex
 from ai_assets.storage.large_search import computed, sampled, shared_share
+from ai_assets.storage.lasting_search import LastingSearch
 from ai_assets.storage.ranked_documents import SAMPLE, Depth
 from ai_assets.storage.search_rules import FIRST_RULES, SearchRules
 from ai_assets.storage.text_scores import Vocabulary, tokenizer
@@ -26,7 +27,8 @@ def found(
     depth = Depth(documents=10, of_each=50, rules=rules)
     of: Sequence[str] = where.get("of", ())  # type: ignore[assignment]
     asked = [(vector, text if text.strip() else "") for vector, text in asked]  # as `documents_found` asks
-    return computed(reader.table, reader.rows, asked, depth, str(where.get("column", "vector")), of)
+    lasting: LastingSearch | None = where.get("lasting")  # type: ignore[assignment]
+    return computed(reader.table, reader.rows, asked, depth, str(where.get("column", "vector")), of, lasting)
 
 
 def made(folder: Path, held: dict[str, pa.Table], **more: int) -> tuple[SearchIndex, int]:

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
@@ -21,13 +20,6 @@ from ai_assets.storage.leases import hold
 from ai_assets.storage.state import StateStore
 
 SHORT_S = 0.8
-
-
-@pytest.fixture
-def state(state_url: str) -> Iterator[StateStore]:
-    store = StateStore(state_url)
-    yield store
-    store.close()
 
 
 def hold_often(url: str, marker: Path, times: int) -> int:

@@ -29,9 +29,11 @@ from ai_assets.embedding.spec import FIRST
 from ai_assets.embedding.text_vectors import vectors_in
 from ai_assets.inference.load import load_inference
 from ai_assets.inference.settings import InferenceSettings
+from ai_assets.local_models.batching import CPU_TOKENS, GPU_TOKENS
 from ai_assets.local_models.devices import Placement, place
 from ai_assets.local_models.errors import DeviceOccupied, DeviceUnpriced, ModelProcessDied
 from ai_assets.local_models.host import LocalModels
+from ai_assets.local_models.remembered_batches import recall
 from ai_assets.local_models.spec import EmbedTexts, ModelSpec
 from ai_assets.orchestration import gpu_resource
 from ai_assets.planning.plan import plan
@@ -59,13 +61,6 @@ def office(project: Project) -> Project:
     project.document(f"{DAY}/a.txt", "The pump in hall 7 leaks.")
     project.document(f"{DAY}/b.txt", "Invoice 12, total due 120.00.")
     return project
-
-
-@pytest.fixture
-def state(state_url: str) -> Iterator[StateStore]:
-    store = StateStore(state_url)
-    yield store
-    store.close()
 
 
 @pytest.fixture
@@ -321,6 +316,25 @@ def test_a_gpu_without_a_price_is_not_used() -> None:
 def test_which_device_is_meant(asked: str, gpus: list[str], device: str, slot: str | None) -> None:
     found = place(asked, InferenceSettings.model_validate({"devices": {"cuda": {"free": True}}}), gpus=gpus)
     assert (found.device, found.slot) == (device, slot)
+
+
+@pytest.mark.parametrize(
+    ("device", "declared", "tokens"),
+    [("cpu", None, CPU_TOKENS), ("cuda:0", None, GPU_TOKENS), ("cpu", 512, 512), ("cuda:0", 1 << 20, 1 << 20)],
+)
+def test_a_processor_has_batches_that_its_caches_hold_unless_others_are_declared(
+    device: str, declared: int | None, tokens: int
+) -> None:
+    settings: dict[str, Any] = {"free": True, **({} if declared is None else {"batch_tokens": declared})}
+    inference = InferenceSettings.model_validate({"devices": {device.partition(":")[0]: settings}})
+    assert place(device, inference, gpus=["GPU-a"]).limits.tokens == tokens
+
+
+def test_a_declared_batch_is_kept_by_a_model_that_knows_none(models: LocalModels, state: StateStore) -> None:
+    said: list[str] = []
+    computed = models.ask(SPEC, cpu(batch_tokens=4096), PASSAGE, say=said.append)
+    assert (computed.limits.tokens, said) == (4096, [])
+    assert recall(state, SPEC, "cpu", 1 << 22) == 1 << 22, "nothing was measured, so nothing is remembered"
 
 
 def planned(project: Project, collection: Collection) -> DevicePlan:

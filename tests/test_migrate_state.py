@@ -17,9 +17,9 @@ from postgres_server import POSTGRES_PASSWORD, Postgres
 from signing import decide
 
 from ai_assets.backup import moving
-from ai_assets.backup.errors import DigestDiffers, RowsRefused, StoreInUse, TargetOccupied, TargetSame
+from ai_assets.backup.errors import DigestDiffers, RowsRefused, StoreInUse, TargetOccupied, TargetSame, TargetUnusable
 from ai_assets.backup.moving import Move, move_state
-from ai_assets.base.errors import StateArriving, StateMoved, StateUnavailable
+from ai_assets.base.errors import StateArriving, StateMoved
 from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection
 from ai_assets.signoff import verification
@@ -104,6 +104,20 @@ def test_who_had_it_open_is_refused_at_its_next_write(kind: str, project: Projec
     assert counts(home.state_url)["store_fences"] == 1
 
 
+def test_an_address_that_cannot_be_used_is_told_before_anybody_is_asked(project: Project, labelled: Collection) -> None:
+    told = project.cli("migrate-state", "--to", "elsewhere")
+    assert told.returncode == 2
+    assert "it is not a database URL" in told.stderr
+    assert "Copy the state store" not in told.stdout + told.stderr
+
+
+UNUSABLE = {
+    "elsewhere": "it is not a database URL such as",
+    "mysql://ann:s3cr3t@host/name": "it is of kind 'mysql'; known are sqlite and postgresql",
+    "postgresql://ann:s3cr3t@127.0.0.1:1/name": "nothing answers at that host and port",
+}
+
+
 def test_what_stands_in_the_way_is_said_and_changes_nothing(
     project: Project, labelled: Collection, target: str, processes: ForkServerContext, postgres: Postgres
 ) -> None:
@@ -121,7 +135,11 @@ def test_what_stands_in_the_way_is_said_and_changes_nothing(
     StateStore(target).close()
     with pytest.raises(TargetOccupied, match="tables of a state store, such as"):
         move_state(project.home, target)
-    with pytest.raises(StateUnavailable, match="does not exist"):
+    for to, said in UNUSABLE.items():
+        with pytest.raises(TargetUnusable, match=said) as refused:
+            move_state(project.home, to)
+        assert "s3cr" not in str(refused.value)
+    with pytest.raises(TargetUnusable, match=r"does not exist.*Give --to an empty database"):
         move_state(project.home, postgres.url("nowhere"))
     with project.stores() as stores:
         verification.verify(stores.state)

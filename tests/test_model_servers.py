@@ -258,8 +258,9 @@ def test_a_server_that_says_no_names_is_asked_by_those_that_are_declared(provide
 
 
 def test_a_question_of_a_kind_that_a_protocol_lacks_is_refused(provider: Provider, state_url: str) -> None:
-    with pytest.raises(KindUnserved, match="was asked to chat, and its protocol 'tei' cannot"):
+    with pytest.raises(KindUnserved, match="was asked to chat, and its protocol 'tei' cannot") as raised:
         asked(state_url, tei(provider), [question(1)])
+    assert "ask: predict" in str(raised.value)
     openai = settings({"mini": {"base_url": provider.url, "model": "m", "free": True}})
     with pytest.raises(KindUnserved, match="compare a text with a query"):
         asked(state_url, openai, [Request(text="a", query="b")])

@@ -159,7 +159,7 @@ def test_a_folder_without_a_document_says_what_is_there(project: Project) -> Non
     (folder / "a.png").write_bytes(b"\x89PNG")
     done = project.cli("new", "photos", "--from", str(folder))
     assert done.returncode == 2
-    assert "holds no document this can read (1 files found" in done.stderr
+    assert "holds no document this can read (1 file found" in done.stderr
     assert "1 .png: no format that can be read (such as a.png)" in done.stderr
     assert not (project.root / "collections" / "photos").exists()
 

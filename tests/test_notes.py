@@ -59,7 +59,7 @@ def test_a_note_is_kept_and_the_chain_has_its_kind_and_the_digest_of_its_text(
     ("kind", "text", "leaf", "said"),
     [
         ("comment", "   ", "leaf", "a comment needs a text"),
-        ("comment", "x" * (LONGEST + 1), "leaf", "4001 characters"),
+        ("comment", "x" * (LONGEST + 1), "leaf", "4,001 characters"),
         ("comment", "a\0b", "leaf", "cannot be stored"),
         ("comment", "a\ud800b", "leaf", "cannot be stored"),
         ("praise", "good", "leaf", "'praise' is no kind of note; known are comment, reviewed"),

@@ -3,6 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,20 @@ def test_what_cannot_be_used_is_one_sentence(server: str, monkeypatch: pytest.Mo
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
     with pytest.raises(DataStoreUnusable, match="no credentials were found"):
         DataBucket(f"s3://data/x?endpoint_override={server}").get("a")
+
+
+def test_that_a_store_is_waited_for_is_said_once_however_many_wait(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ai_assets.storage.objects.TOLD_AFTER_S", 0.2)
+    bucket = DataBucket("s3://data/x?endpoint_override=http://127.0.0.1:1", patience_s=1.5)
+    parts = [bucket, bucket.below("lake"), bucket.below("index")]
+    with ThreadPoolExecutor(len(parts)) as pool:
+        asked = [pool.submit(each.get, "a") for each in parts]
+        assert all(isinstance(each.exception(), DataStoreSilent) for each in asked)
+    (line,) = [each.getMessage() for each in caplog.records if each.name == "ai_assets.storage.objects"]
+    assert line.startswith("Waiting for the data store s3://data/x")
+    assert "for up to 1.5 s: its endpoint could not be reached for" in line
 
 
 def test_a_store_that_fails_for_too_long_is_named(faulty: FaultyStore) -> None:

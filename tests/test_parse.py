@@ -26,8 +26,9 @@ from hypothesis import strategies as st
 
 from ai_assets.base.errors import ParserUnavailable
 from ai_assets.documents.formats.kinds import Format
+from ai_assets.documents.languages import language_model, language_of
 from ai_assets.documents.parse import ParsedDocument, ParseLimits, Parser, TableFormat, format_of
-from ai_assets.documents.parse_text import language_identifier, language_of, normalise
+from ai_assets.documents.parse_text import normalise
 from ai_assets.documents.source import Source, SourceFile
 
 ENGLISH = "This is the text of a report about the money that the company spent this year."
@@ -519,7 +520,7 @@ def test_language_is_told_in_well_under_a_millisecond() -> None:
 )
 def test_a_language_is_told_by_the_sums_of_the_library_to_the_bit(text: str) -> None:
     for sample in (text, f"{text} {text[::-1]}", text):  # features seen before, beside new ones
-        assert language_identifier().classify(sample) == py3langid.classify(sample)
+        assert language_model().identifier.classify(sample) == py3langid.classify(sample)
     assert language_of(text) == py3langid.classify(text)[0]
 
 

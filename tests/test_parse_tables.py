@@ -148,7 +148,7 @@ def test_the_process_that_reads_tables_has_nothing_of_ours_with_a_state_or_a_key
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     ours = {name for name in done.stdout.split() if name.startswith("ai_assets")}
     assert ours == {
-        "ai_assets", "ai_assets.documents", "ai_assets.storage",
+        "ai_assets", "ai_assets.base", "ai_assets.base.plural", "ai_assets.documents", "ai_assets.storage",
         "ai_assets.documents.parse_table_worker", "ai_assets.documents.parse_tables",
         "ai_assets.documents.parse_text", "ai_assets.documents.parse_encodings", "ai_assets.documents.formats",
             "ai_assets.documents.formats.kinds", "ai_assets.documents.formats.read",
@@ -180,7 +180,7 @@ def test_a_large_table_streams_through_both_processes(name: str, tmp_path: Path)
     result = measured(
         """
         import psutil
-        from ai_assets.documents.parse_text import language_of
+        from ai_assets.documents.languages import language_of
         language_of("a sentence that loads the model of languages before anything is measured")
         (folder / "small.csv").write_text("id,text\\n1,x\\n")
         def child():

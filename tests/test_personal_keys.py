@@ -200,7 +200,7 @@ def test_who_holds_the_servers_keys_cannot_approve_for_a_person(
     with stores.state.write() as connection:
         audit.append(connection, "maria", "approved", told)
         connection.execute(sa.text("UPDATE review_requests SET status = 'approved', closed_by = 'maria'"))
-    with pytest.raises(ApprovalInsufficient, match="0 of 1 approvals signed with a key of their own"):
+    with pytest.raises(ApprovalInsufficient, match="0 of 1 approval signed with a key of their own"):
         publish(strict, stores, by="test")
 
 
@@ -268,7 +268,7 @@ def test_a_key_that_was_revoked_takes_back_what_is_not_published(
     key_id = enrol(stores.state, maria, path)
     approve(stores, strict, maria, path)
     assert key_changes.revoke_own(stores.state, key_id, by="test", reason="lost") == "maria"
-    with pytest.raises(ApprovalInsufficient, match="0 of 1 approvals"):
+    with pytest.raises(ApprovalInsufficient, match="0 of 1 approval signed"):
         publish(strict, stores, by="test")
     with pytest.raises(DecisionRefused, match="they have none"):
         approve(stores, strict, maria, path)

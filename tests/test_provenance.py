@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from backups import in_postgresql
 from conftest import Project, project_at
 from explained import CHANGED, SAME, asked_and_published
 from provider import Provider
@@ -22,6 +23,8 @@ from test_llm_stages import DAY
 
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.inference import history
+from ai_assets.reading.places import HomePlace
+from ai_assets.reading.published import Published
 from ai_assets.run.errors import NothingTouched
 from ai_assets.run.explain import search
 from ai_assets.run.provenance import Provenance, Sight, provenance_of
@@ -54,12 +57,31 @@ class Told:
         return [each.call for each in reversed(made)]
 
 
-@pytest.fixture(scope="module")
-def told(rehearsal: Provider, tmp_path_factory: pytest.TempPathFactory) -> Told:
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def told(request: pytest.FixtureRequest, rehearsal: Provider, tmp_path_factory: pytest.TempPathFactory) -> Told:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AI_ASSETS_REHEARSAL_URL", rehearsal.url)
         project = project_at(tmp_path_factory.mktemp("provenance"), patch)
+        if request.param == "postgresql":
+            project = in_postgresql(project, request.getfixturevalue("postgres"), patch)
         return Told(project, asked_and_published(project))
+
+
+def test_rows_of_a_release_have_their_dollars_where_these_are_asked_for(told: Told) -> None:
+    place = HomePlace(told.collection.name, told.project.home)
+    live = Published(place, place.live())
+    plain, priced = live.arrow(), live.with_dollars().arrow()
+    assert "kind_cost_usd" not in plain.column_names
+    assert priced.drop_columns(["kind_cost_usd", "facts_cost_usd"]).equals(plain)
+    with told.stores.state.read() as connection:
+        for row in priced.to_pylist():
+            for stage in ("kind", "facts"):
+                call = row[f"{stage}_call"]
+                paid = history.call(connection, call).cost_usd if call else None
+                assert row[f"{stage}_cost_usd"] == (pytest.approx(paid) if call else None), row["document_id"]
+    assert min(priced["kind_cost_usd"].to_pylist()) > 0
+    (only,) = live.with_dollars().release(1).arrow(columns=["facts_cost_usd"]).column_names
+    assert only == "facts_cost_usd"
 
 
 def steps(found: Provenance, name: str) -> list[ProvenanceStep]:
@@ -281,7 +303,11 @@ LARGE = {"sqlite": 20_000, "postgresql": 100_000}
 BIG = ("attempts", "calls", "reuses", "callers", "answers", "sent_requests")
 
 
-@pytest.mark.parametrize("dialect", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("told", "dialect"),
+    [("sqlite", "sqlite"), pytest.param("sqlite", "postgresql", marks=pytest.mark.slow)],
+    indirect=["told"],
+)
 def test_no_question_reads_the_ledger_from_end_to_end(
     dialect: str, project: Project, told: Told, provider: Provider, request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,

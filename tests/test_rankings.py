@@ -11,6 +11,7 @@ from conftest import DAYS, Project
 from ai_assets.collection.loading import Collection
 from ai_assets.run.datasets.rankings import FOLDER
 from ai_assets.stages.base import Row
+from ai_assets.storage import index_reader, lasting_search
 
 DAY = "2026-10-05"
 WORDS = "pump valve invoice winter ticket committee parcel refund budget driver pallet claim".split()
@@ -94,8 +95,14 @@ def test_an_index_that_is_made_again_is_asked_again(office: Project) -> None:
 
 
 @pytest.mark.slow
-def test_after_any_edits_the_scores_are_those_of_asking_all(office: Project) -> None:
+@pytest.mark.parametrize("is_large", [False, True])
+def test_after_any_edits_the_scores_are_those_of_asking_all(
+    office: Project, monkeypatch: pytest.MonkeyPatch, is_large: bool
+) -> None:
     """Of the partition that changed: the verdict on the other one is remembered (ADR 3)."""
+    if is_large:  # one has 50,000 passages
+        monkeypatch.setattr(index_reader, "EXACT_BELOW_ROWS", 4)
+        monkeypatch.setattr(lasting_search, "MOST_CHANGED", 0.9)
     drawn = random.Random(15)
     queries = [" ".join(drawn.choices(WORDS, k=3)) for _ in range(25)]
     office.refresh(declared(office, queries))
@@ -107,6 +114,7 @@ def test_after_any_edits_the_scores_are_those_of_asking_all(office: Project) -> 
             written(office, drawn, day, drawn.randint(0, 6))
         office.refresh(declared(office, queries))
         found = scores(office, day)
+        assert any((office.home.index / "notes" / FOLDER).glob("*.npz")) == is_large
         shutil.rmtree(office.home.index / "notes" / FOLDER)
         shutil.rmtree(office.stores().lake.folder("notes", "evaluation_scores", day))
         assert asked(office, declared(office, queries)) == len(set(queries))

@@ -12,14 +12,19 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from backups import in_postgresql
 from conftest import DAYS, STAGE, Project, project_at
 from provider import Provider
 from signing import decide, known
 from spent import Spending
+from test_judge import INFERENCE
 
 from ai_assets.base.errors import StateTooOld, StateUnavailable, StateUnreadable
+from ai_assets.inference import history
 from ai_assets.orchestration.in_process import bring_costs_up_to_date as bring_up_to_date
+from ai_assets.signoff import given_ratings
 from ai_assets.signoff.publication import publish
+from ai_assets.signoff.rating_files import sheet
 from ai_assets.storage.migrations import MIGRATIONS
 from ai_assets.storage.state import StateStore
 
@@ -27,7 +32,8 @@ pytestmark = pytest.mark.slow
 
 DAY = "2026-10-05"
 READING: Sequence[tuple[str, ...]] = (
-    ("status",), ("status", "notes"), ("search", "notes", "pump"), ("explain", "notes", f"{DAY}/0.txt"),
+    ("status",), ("status", "notes"), ("status", "--disk"), ("retention", "run", "--dry-run"),
+    ("search", "notes", "pump"), ("explain", "notes", f"{DAY}/0.txt"),
     ("audit", "verify"), ("audit", "show"), ("signoff", "list"), ("signoff", "show", "notes", DAY),
     ("releases", "list", "notes"), ("releases", "show", "notes", "1"), ("releases", "at", "notes", "2099-01-01"),
     ("ledger", "list"), ("ledger", "ambiguous"), ("ledger", "budgets"), ("ledger", "reconcile", "--history"),
@@ -35,6 +41,9 @@ READING: Sequence[tuple[str, ...]] = (
     ("corrections", "list", "notes"), ("reviewers", "list"), ("plan", "notes"), ("verify",), ("verify", "notes"),
     ("card", "notes"), ("explain", "notes", f"{DAY}/0.txt", "--in-toto"),
     ("touched", "notes", "--model", "builtin/zero-shot"),
+    ("inference", "queue"), ("inference", "speed"), ("batches", "list"), ("held", "list"),
+    ("golden", "versions", "notes"), ("reviewers", "tokens"), ("reviewers", "sessions"), ("keys", "list"),
+    ("retention", "holds"), ("shadow", "list"), ("warehouse", "path"),
 )  # fmt: skip
 IN_WAL = "only.in.the.wal"
 
@@ -54,7 +63,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Project:
             held.execute(sa.text("SELECT count(*) FROM audit")).scalar_one()  # holds the WAL back
             known(state, IN_WAL)
             copy = project.home.root.with_name("copy")
-            shutil.copytree(project.home.root, copy, ignore=shutil.ignore_patterns("*-shm"))
+            shutil.copytree(project.home.root, copy, ignore=shutil.ignore_patterns("*-shm", "languages"))
         assert (copy / "state.db-wal").stat().st_size
         shutil.rmtree(project.home.root)
         copy.rename(project.home.root)
@@ -69,6 +78,31 @@ def spent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         made.everything()
         bring_up_to_date(made.project.home)
         yield made.project
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def rated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A release with a contract, of answers of models that a judge and then a person rated."""
+    with pytest.MonkeyPatch.context() as patch, Provider() as provider:
+        patch.setenv("AI_ASSETS_REHEARSAL_URL", provider.url)
+        project = project_at(tmp_path_factory.mktemp("rated"), patch)
+        if request.param == "postgresql":
+            project = in_postgresql(project, request.getfixturevalue("postgres"), patch)
+        (project.root / "inference.yaml").write_text(INFERENCE)
+        project.documents(per_day=2, days=1)
+        stage = {**STAGE, "route": "default"}
+        promised = {"version": 1, "columns": {"kind_label": {"type": "string", "required": True}}}
+        collection = project.declare(
+            partitions={**DAYS, "end": DAY}, stages=[stage, {"name": "brief", "kind": "summarise", "max_sentences": 1},
+            {"name": "rated", "kind": "judge", "of": "brief", "route": "judge"}], contract=promised,
+        )  # fmt: skip
+        project.refresh(collection)
+        stores, rita = project.stores(), known(project.stores().state, "rita", "reviewer")
+        for line in sheet(stores, collection, collection.judges[0], 2):
+            given_ratings.rate(stores, collection, collection.judges[0], line["document"], line["output"], "4", by=rita)
+        decide(stores.state, collection)
+        publish(collection, stores, by="test")
+        yield project
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +126,7 @@ def in_a_place(setup: str, project: Project, commands: Sequence[Sequence[str]], 
         ["unshare", "-m", "sh", "-ec", f'{setup}\nexec "$@"', "sh", *ours],
         cwd=project.root,
         env={
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name != "AI_ASSETS_STATE_URL"},
             "AI_ASSETS_HOME": str(project.home.root),
             "DAGSTER_HOME": str(project.home.dagster),
             "HOME_ROOT": str(project.home.root),
@@ -146,6 +180,35 @@ def test_every_reading_command_works_and_loses_nothing_of_the_wal(archive: Proje
 
 
 @pytest.mark.usefixtures("mounts")
+def test_contracts_ratings_and_provenance_are_read_where_nothing_can_be_written(rated: Project) -> None:
+    """Of a release whose answers models gave, with its state beside it or in PostgreSQL."""
+    with rated.stores().state.read() as connection:
+        call = history.attempts(connection, asset="kind", document=f"{DAY}/0.txt")[0].call
+    before = {path: path.stat().st_mtime_ns for path in sorted(rated.home.root.rglob("*")) if path.is_file()}
+    asked = {
+        ("contract", "notes"): "kind_label",
+        ("contract", "notes", "--check", "live"): "kept",
+        ("contract", "notes", "--json-schema"): "kind_label",
+        ("judge", "show", "notes"): "rated",
+        ("explain", "notes", f"{DAY}/0.txt"): call,
+        ("explain", "notes", f"{DAY}/0.txt", "--in-toto"): "payload",
+        ("touched", "notes", "--call", call): f"{DAY}/0.txt",
+        ("touched", "notes", "--model", "mini"): f"{DAY}/1.txt",
+        ("touched", "notes", "--prompt", "1"): f"{DAY}/1.txt",
+        ("releases", "show", "notes", "1"): "kind_label",
+        ("audit", "verify"): "",
+    }
+    declared = {"AI_ASSETS_STATE_URL": url} if (url := rated.home.declared_state_url) else {}
+    for said in in_a_place(READ_ONLY, rated, [[*arguments, "--json"] for arguments in asked], **declared):
+        assert said.code == 0, said
+        assert "Traceback" not in said.error, said
+        json.loads(said.out)
+        assert asked[tuple(said.arguments[:-1])] in said.out, said
+    after = {path: path.stat().st_mtime_ns for path in sorted(rated.home.root.rglob("*")) if path.is_file()}
+    assert after == before
+
+
+@pytest.mark.usefixtures("mounts")
 def test_the_doctor_looks_at_a_read_only_home_and_at_a_full_one(archive: Project) -> None:
     before = {path: path.stat().st_mtime_ns for path in sorted(archive.home.root.rglob("*")) if path.is_file()}
     asked = [["doctor", "--json", "--timeout-s", "25"]]
@@ -154,7 +217,7 @@ def test_the_doctor_looks_at_a_read_only_home_and_at_a_full_one(archive: Project
         (FULL, 1, "disk", "0 KB of 25.2 MB are free"),
     ):
         (said,) = in_a_place(setup, archive, asked)
-        assert said.code == code, said
+        assert said.code == code, said.out
         found = [each for each in json.loads(said.out)["findings"] if each["check"] == check]
         assert any(each["found"] == told for each in found if each["level"] in ("warning", "error")), found
     after = {path: path.stat().st_mtime_ns for path in sorted(archive.home.root.rglob("*")) if path.is_file()}

@@ -29,6 +29,7 @@ from ai_assets.storage.lake import (
     KEPT_S,
     MANIFEST,
     ROW_GROUP_ROWS,
+    ROW_GROUP_TEXT_BYTES,
     read_batches,
     read_rows,
     write_parquet,
@@ -78,6 +79,35 @@ def test_rows_make_the_same_file_one_by_one_in_batches_and_all_at_once(tmp_path:
                 batched.extend(batch)
         assert batched.path == write_parquet(tmp_path, table)
         assert max((batch.num_rows for batch in read_batches(batched.path)), default=0) <= ROW_GROUP_ROWS
+
+
+def long_rows(count: int) -> list[dict[str, Any]]:
+    """Some are a row group by themselves, others are many to one."""
+    noise = random.Random(11)
+    sizes = [noise.choice([10, 3_000, ROW_GROUP_TEXT_BYTES // 5, ROW_GROUP_TEXT_BYTES + 7]) for _ in range(count)]
+    return [
+        {"name": f"{number:09d}", "text": "xé"[number % 2] * size, "share": 0.5, "number": number, "right": None}
+        for number, size in enumerate(sizes)
+    ]
+
+
+def test_a_row_group_ends_where_its_texts_are_long_however_the_rows_come(tmp_path: Path) -> None:
+    given_rows = [*rows(300), *long_rows(16), *rows(ROW_GROUP_ROWS + 5)]
+    whole = pa.Table.from_pylist(given_rows, schema=SCHEMA)
+    with writing_rows(tmp_path, SCHEMA) as single:
+        for row in given_rows:
+            single.append(row)
+    assert single.path == write_parquet(tmp_path, whole)
+    with writing_rows(tmp_path, SCHEMA) as batched:
+        for batch in whole.to_batches(max_chunksize=7):
+            batched.extend(batch)
+    assert batched.path == single.path
+    groups = list(read_batches(single.path))
+    assert [row for group in groups for row in group.to_pylist()] == given_rows
+    for group in groups:
+        *before, _last = [len((row["text"] or "").encode()) + len(row["name"]) for row in group.to_pylist()]
+        assert sum(before) < ROW_GROUP_TEXT_BYTES
+        assert group.num_rows <= ROW_GROUP_ROWS
 
 
 def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from typer.main import get_command
 
 import ai_assets
+from ai_assets.base.plural import plural
 from ai_assets.cli.app import app
 
 PACKAGE = Path(ai_assets.__file__).parent
@@ -36,9 +37,21 @@ def sentences() -> str:
 def _texts(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
-            yield "".join(str(part.value) if isinstance(part, ast.Constant) else GAP for part in node.values)
+            yield "".join(map(_said, node.values))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
+
+
+def _said(part: ast.expr) -> str:
+    match part:
+        case ast.Constant(value=text):
+            return str(text)
+        case ast.FormattedValue(value=ast.Call(func=ast.Name(id="plural"), args=[_, ast.Constant(one)])):
+            return f"{GAP} {plural(2, str(one)).removeprefix('2 ')}"
+        case ast.FormattedValue(value=ast.Call(func=ast.Name(id="plural"), args=[_, _, ast.Constant(many)])):
+            return f"{GAP} {many}"
+        case _:
+            return GAP
 
 
 def pattern(quote: str) -> re.Pattern[str]:

@@ -8,13 +8,12 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
-from conftest import Project, free_port
+from conftest import Project, eventually, free_port
 from desks import desk as desk_process
 from desks import desk_of
 from lineage_events import appended_to, check_valid, completed, events_in, needs_openlineage
-from signing import PASSWORD, current, known, made_known, somebody
+from signing import PASSWORD, current, known, somebody
+from strangers import ANSWERS, QUIET, Stranger, by_ticket
 
 import ai_assets
 from ai_assets.base.home import Home
@@ -37,99 +37,9 @@ from ai_assets.signed_asset.declaration import SignedAsset, record, recorded
 from ai_assets.signed_asset.errors import SignedAssetTaken, SignedAssetWrong
 from ai_assets.signed_asset.release import rows_of
 from ai_assets.signed_asset.rows import as_kind, documents_of, table_of
-from ai_assets.signoff import checkpoints, decisions, proving, releases, requests
+from ai_assets.signoff import checkpoints, proving, releases, requests
 from ai_assets.signoff.errors import DecisionRefused, SignedAssetElsewhere
-from ai_assets.signoff.people import Person
 from ai_assets.signoff.publication import publish
-from ai_assets.signoff.requests import SignoffRequest
-
-ANSWERS: list[dict[str, Any]] = [
-    {"ticket": 7, "reply": "We are sorry about the pump.", "refund": 12.5},
-    {"ticket": 3, "reply": "The invoice is right.", "refund": None},
-]
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tick:
-    runs: Sequence[str]
-    events: int
-    cursor: str | None
-    said: str | None
-
-
-@dataclass
-class Stranger:
-    """A plain Dagster project without a collection, in which one asset is signed."""
-
-    project: Project
-    rows: Any = field(default_factory=lambda: [dict(row) for row in ANSWERS])
-    declared: Mapping[str, Any] = field(default_factory=lambda: {"key": "ticket"})
-    partitions: "dg.PartitionsDefinition[str] | None" = None
-    said: str = ""
-
-    @property
-    def definitions(self) -> dg.Definitions:
-        @dg.asset(partitions_def=self.partitions)
-        def answers() -> Any:
-            return self.rows
-
-        return dg.Definitions.merge(dg.Definitions(assets=[answers]), ai_assets.signed(answers, **self.declared))
-
-    def run(self, opened: dg.DagsterInstance, *keys: str, partition: str | None = None) -> dg.ExecuteInProcessResult:
-        assets: Any = list(self.definitions.assets or ())
-        selection = dg.AssetSelection.assets(*(dg.AssetKey(key.split("/")) for key in keys))
-        return dg.materialize(
-            assets, instance=opened, selection=selection, partition_key=partition, run_config=QUIET,
-            raise_on_error=False,
-        )  # fmt: skip
-
-    def ask(self, opened: dg.DagsterInstance, partition: str | None = None) -> SignoffRequest:
-        assert self.run(opened, "answers", "signed/answers_candidate", partition=partition).success
-        return current(self.project.stores().state, partition or "all", "answers")
-
-    def approve(self, by: Person | None = None) -> None:
-        stores = self.project.stores()
-        person = made_known(stores.state, by or somebody("ann"))
-        rules = recorded(stores.state)["answers"].settings.signoff
-        with stores.state.read() as connection:
-            choices = decisions.waiting(connection, "answers", None, rules)
-        decisions.decide(stores.state, "answers", choices, "approve", by=person, reason=None, rules=rules)
-
-    def published(self, opened: dg.DagsterInstance) -> Any:
-        """The rows; None where there are none to be had, and then `said` has the reason."""
-        done = self.run(opened, "signed/answers")
-        if done.success:
-            return done.output_for_node("signed__answers")
-        (failed,) = done.get_step_failure_events()
-        data = failed.step_failure_data
-        self.said = (data.user_failure_data.description if data.user_failure_data else str(data.error)) or ""
-        return None
-
-    def tick(self, opened: dg.DagsterInstance, sensor: str, cursor: str | None = None) -> Tick:
-        """As the daemon evaluates it."""
-        found = self.definitions.resolve_sensor_def(f"answers__{sensor}")
-        done = found.evaluate_tick(dg.build_sensor_context(opened, cursor=cursor))
-        runs = [str(run.run_key) for run in done.run_requests or ()]
-        return Tick(runs=runs, events=len(done.asset_events), cursor=done.cursor or cursor, said=done.skip_message)
-
-
-@pytest.fixture
-def stranger(project: Project) -> Stranger:
-    shutil.rmtree(project.root / "collections")
-    (project.root / "definitions.py").write_text("")
-    return Stranger(project)
-
-
-@pytest.fixture
-def opened(project: Project) -> Iterator[dg.DagsterInstance]:
-    with project.instance() as found:
-        yield found
-
-
-def by_ticket(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return sorted(rows, key=lambda row: int(row["ticket"]))
-
 
 # --- the whole way
 
@@ -637,10 +547,17 @@ def test_in_a_project_of_ones_own_under_dagster_dev_the_sensors_ask_and_publish(
                 found = requests.latest_of(connection, "answers", "all")
             return found.status if found else None
 
-        eventually(lambda: status() == "open", running, root)
+        def stands(wanted: str) -> bool:
+            assert running.poll() is None, said()
+            return status() == wanted
+
+        def said() -> str:
+            return (root / "dev.log").read_text()[-3000:]
+
+        eventually(lambda: stands("open"), 180, said=said)
         stranger.approve()
-        eventually(lambda: status() == "published", running, root)
-        eventually(lambda: materialized(stranger), running, root)
+        eventually(lambda: stands("published"), 180, said=said)
+        eventually(lambda: materialized(stranger), 180, said=said)
     finally:
         os.killpg(running.pid, signal.SIGTERM)
         running.wait(timeout=60)
@@ -650,11 +567,3 @@ def test_in_a_project_of_ones_own_under_dagster_dev_the_sensors_ask_and_publish(
 def materialized(stranger: Stranger) -> bool:
     with stranger.project.instance() as opened:
         return opened.get_latest_materialization_event(dg.AssetKey(["signed", "answers"])) is not None
-
-
-def eventually(holds: Callable[[], bool], running: "subprocess.Popen[bytes]", root: Path) -> None:
-    deadline = time.monotonic() + 180
-    while not holds():
-        assert running.poll() is None, (root / "dev.log").read_text()[-3000:]
-        assert time.monotonic() < deadline, (root / "dev.log").read_text()[-3000:]
-        time.sleep(0.5)

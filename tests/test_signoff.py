@@ -281,7 +281,7 @@ def test_an_approval_written_into_the_table_publishes_nothing(
 ) -> None:
     with stores.state.write() as connection:
         connection.execute(sa.text("UPDATE review_requests SET status = 'approved', closed_by = 'the director'"))
-    assert "the audit chain holds 0 of 1 approvals" in publish_by_hand(project, notes)
+    assert "the audit chain holds 0 of 1 approval" in publish_by_hand(project, notes)
     assert live(stores) is None
 
 

@@ -15,7 +15,8 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 from conftest import DAYS, Project
-from signing import decide, somebody
+from desks import desk_of
+from signing import decide, known, somebody
 
 from ai_assets.backup.making import make_backup
 from ai_assets.backup.restoring import restore
@@ -23,6 +24,7 @@ from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection
+from ai_assets.desk.reading import targets_in_trouble
 from ai_assets.orchestration.automation import publication
 from ai_assets.signoff import audit, releases, verification
 from ai_assets.signoff.errors import DecisionRefused, NothingApproved, NothingLive
@@ -203,6 +205,18 @@ def test_a_target_that_fails_leaves_the_others_and_the_release_and_is_tried_agai
     assert house.calls().count("write") == (2 if call == "write" else 1)
     with state.read() as connection:
         assert [found.error for found in states(connection, collection)] == [None, None]
+
+
+def test_the_desk_says_which_target_does_not_follow(house: House) -> None:
+    collection = house.declare(house.fragile, house.lines)
+    house.break_("point")
+    house.release(collection, "The pump in hall 7 leaks.")
+    desk = desk_of(house.project)
+    ann = known(desk.stores.state, "ann")
+    assert targets_in_trouble(desk, ann, "notes") == ["fragile: ConnectionError: nobody answers point"]
+    house.break_(None)
+    house.serve(collection)
+    assert targets_in_trouble(desk, ann, "notes") == []
 
 
 def test_pauses_between_tries_grow_and_end(house: House) -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -244,6 +243,46 @@ def test_calls_of_plain_assets_are_below_a_span_of_their_step(
     assert collector.total("ai_assets.attempts", **{"ai_assets.stage": "summaries"}) == 2
 
 
+@dg.asset(key_prefix="mail")
+def torn(llm: LLMResource) -> None:
+    llm.call("Is the pump due?")
+    raise LookupError("Mrs Whitcombe complains about the pump")
+
+
+@dg.asset(key_prefix="mail")
+def whole(llm: LLMResource) -> None:
+    llm.call("Is the valve due?")
+
+
+def test_a_step_that_fails_is_an_error_of_its_kind_and_says_nothing_of_what_it_read(
+    project: Project, quick: Provider, collector: Collector
+) -> None:
+    declare(project.root, quick.url)
+    done = dg.materialize([torn, whole], resources={"llm": LLMResource()}, raise_on_error=False)
+    assert not done.success
+    spans = {span.name: span for span in collector.named("step")}
+    failed, fine = spans["step torn"], spans["step whole"]
+    assert (failed.status, failed["error.type"], failed.said) == (ERROR, "LookupError", "LookupError")
+    assert (fine.status, "error.type" in fine.attributes) == (0, False)
+    assert len(collector.below(failed)) == 1
+
+
+def test_a_stage_that_fails_is_an_error_of_its_kind_and_so_is_its_run(project: Project, collector: Collector) -> None:
+    project.documents(2)
+    collection = project.declare(partitions={**DAYS, "end": DAY})
+    (project.home.lake / "notes").mkdir(parents=True)
+    (project.home.lake / "notes" / "chunks").write_text("in the way")
+    with project.instance() as instance:
+        assert not project.execute(instance, collection, "notes", **{"dagster/partition": DAY}).success
+    (stage,) = [span for span in collector.named("stage") if span.status == ERROR]
+    assert stage.name == "stage chunks"
+    assert stage["error.type"] == stage.said
+    assert " " not in stage.said
+    (run,) = collector.named("run notes")
+    assert (run.status, run["error.type"], run.said) == (ERROR, "PartitionsFailed", "PartitionsFailed")
+    assert collector.total("ai_assets.run.duration", **{"error.type": "PartitionsFailed"}) > 0
+
+
 def test_calls_of_an_op_and_of_threads_of_its_own_are_in_the_trace_of_the_run(
     project: Project, quick: Provider, collector: Collector
 ) -> None:
@@ -299,10 +338,12 @@ def test_requests_of_plain_assets_say_which_attempt_they_leave_from_and_trouble_
 # Of commands
 
 
+@pytest.mark.parametrize("content", [False, True])
 def test_work_outside_a_run_that_fails_says_why_without_a_secret(
-    project: Project, quick: Provider, collector: Collector, monkeypatch: pytest.MonkeyPatch
+    project: Project, quick: Provider, collector: Collector, monkeypatch: pytest.MonkeyPatch, content: bool
 ) -> None:
     monkeypatch.setenv("OTHER_API_KEY", SECRET)
+    monkeypatch.setenv(CONTENT, str(content))
 
     def work() -> None:
         with command_span("shadow notes new", {"shadow": "new"}, print) as hearing:
@@ -313,9 +354,8 @@ def test_work_outside_a_run_that_fails_says_why_without_a_secret(
     with pytest.raises(ValueError, match="wrong"):
         work()
     (span,) = collector.named("shadow")
-    assert (span.status, span["error.type"], span["ai_assets.shadow"]) == (ERROR, "_OTHER", "new")
-    assert "something is wrong" in span.said
-    assert SECRET not in span.said
+    assert (span.status, span["error.type"], span["ai_assets.shadow"]) == (ERROR, "ValueError", "new")
+    assert span.said == ("something is wrong with ***" if content else "ValueError")
     assert len(collector.named("chat")) == 1
 
 
@@ -471,6 +511,12 @@ def test_our_bytes_are_the_bytes_of_the_sdk(attributes: dict[str, Any], name: st
     assert found == expected
 
 
+def test_modules_of_opentelemetry_are_nothing_that_garbage_is_looked_for_in() -> None:
+    program = "import gc, ai_assets.telemetry.exporting; print(gc.get_freeze_count())"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(found.stdout) > 20_000
+
+
 # A collector that is no help
 
 
@@ -494,15 +540,13 @@ def test_a_collector_in_trouble_is_said_once_and_changes_nothing_of_the_run(
     declare(project.root, quick.url)
     project.documents(2, days=1)
     collection = project.declare(stages=[BRIEF])
-    started = time.monotonic()
     with project.instance() as instance:
         done = project.execute(instance, collection, "notes", **{"dagster/partition": DAY})
         warned = [log.user_message for log in instance.all_logs(done.run_id) if log.level == 30]
     assert done.success
-    assert time.monotonic() - started < 30
     said = [line for line in warned if "collector of telemetry" in line]
     assert len(said) == 1, warned
-    assert "The run is not affected" in said[0]
+    assert "Nothing else is affected" in said[0]
     assert rows(sqlite(project), "SELECT count(*) AS n FROM attempts WHERE state = 'settled'")[0].n == 2
     check_books(sqlite(project))
 

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,11 @@ from test_live_index import decide
 from test_tenant_boundary import routes_in
 
 from ai_assets import signed
-from ai_assets.backup.errors import TenantsHaveBuckets
 from ai_assets.backup.making import make_backup
 from ai_assets.base.environment import OperationsInvalid
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import DATA_URL_VARIABLE, Home
-from ai_assets.base.tenants import data_places, load_tenants
+from ai_assets.base.tenants import load_tenants
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.app import create_app
 from ai_assets.desk.context import Desk
@@ -35,6 +35,7 @@ from ai_assets.run.explain import search
 from ai_assets.run.operations import RetentionSettings
 from ai_assets.signoff import integrity
 from ai_assets.signoff.publication import publish
+from ai_assets.storage.data_places import DataPlaceUnknown
 from ai_assets.storage.shared_lake import SharedLake
 
 MONEY = {"budget": {"limit_usd": 5}}
@@ -71,11 +72,18 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with s3_server("legal-data", "shared") as server, pytest.MonkeyPatch.context() as patch:
+    with s3_server("legal-data", "shared") as server, made_world(tmp_path_factory.mktemp("tenants"), server) as made:
+        yield made
+
+
+@contextmanager
+def made_world(folder: Path, server: str) -> Iterator[World]:
+    """Three collections, published, each in the place of its tenant."""
+    with pytest.MonkeyPatch.context() as patch:
         urls = {tenant: f"s3://{place}?endpoint_override={server}" for tenant, place in PLACES.items()}
         for name, value in {**CREDENTIALS, DATA_URL_VARIABLE: urls["default"]}.items():
             patch.setenv(name, value)
-        made = project_at(tmp_path_factory.mktemp("tenants"), patch)
+        made = project_at(folder, patch)
         project = replace(made, home=Home.from_environment(made.root))
         tenants = {name: {**MONEY, **({"data": url} if name != "default" else {})} for name, url in urls.items()}
         (project.root / "operations.yaml").write_text(yaml.safe_dump({"tenants": tenants}))
@@ -134,14 +142,6 @@ def test_a_dataset_that_another_tenant_puts_into_its_own_bucket_is_nobodys(world
 
 
 @pytest.mark.slow
-def test_a_backup_that_would_leave_out_data_of_tenants_is_refused_by_name(world: World, tmp_path: Path) -> None:
-    with pytest.raises(TenantsHaveBuckets, match="Nothing was copied") as raised:
-        make_backup(world.project.stores(), tmp_path / "backups")
-    assert all(url in str(raised.value) for url in data_places(world.project.home).values())
-    assert not (tmp_path / "backups").exists()
-
-
-@pytest.mark.slow
 def test_retention_and_forgetting_look_after_every_bucket(world: World) -> None:
     project, client = world.project, client_of(world.server)
     collection = world.collections["contracts"]
@@ -166,6 +166,43 @@ def test_retention_and_forgetting_look_after_every_bucket(world: World) -> None:
     forget(stores, collection, FIRST, by=ada, reason="erasure request 17")
     assert world.holding(secret.encode()) == set()
     assert [area.first for area in integrity.verify(project.stores()) if area.differences] == []
+
+
+@pytest.mark.slow
+def test_a_collection_whose_file_cannot_be_read_is_looked_for_nowhere_and_is_not_taken_for_lost(
+    world: World, tmp_path: Path
+) -> None:
+    """What says in which bucket it lies is its file: in another one it would be found empty, or erased."""
+    project = world.project
+    file = project.root / "collections" / "contracts" / "defs.yaml"
+    whole = file.read_text()
+    before = {bucket: world.keys(bucket) for bucket in ("legal-data", "shared")}
+    file.write_text(f"{whole}  tenant: [legal\n")
+    try:
+        stores = project.stores()
+        with pytest.raises(DataPlaceUnknown, match=rf"'contracts' lies is not known.*{re.escape(str(file))}"):
+            stores.lake.manifest("contracts", "documents", DAY)
+        with pytest.raises(DataPlaceUnknown):
+            stores.index_place("contracts")
+        assert stores.lake.manifest("damages", "documents", DAY) is not None
+        bench = RetentionContext(
+            stores=stores,
+            settings=RetentionSettings().model_copy(update={"litter_hours": 0.0}),
+            collections=[world.collections[name] for name in ("damages", "letters")],
+            tenants=load_tenants(project.home.operations),
+        )
+        with pytest.raises(DataPlaceUnknown):
+            sweep(bench)
+        assert not make_backup(stores, tmp_path / "backups").backup.missing
+        for command in (("verify",), ("verify", "contracts")):
+            done = project.cli(*command)
+            assert done.returncode != 0
+            assert str(file) in done.stderr + done.stdout, done
+            assert "Traceback" not in done.stderr, done
+    finally:
+        file.write_text(whole)
+    assert {bucket: world.keys(bucket) for bucket in ("legal-data", "shared")} == before
+    assert project.stores().index_place("contracts").uri.startswith("s3://legal-data/")  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow
@@ -195,18 +232,22 @@ def routes_of(desk: Desk) -> Iterator[tuple[str, str]]:
             yield method, path
 
 
-@pytest.mark.slow
-def test_a_signed_asset_is_kept_in_the_bucket_of_its_tenant(world: World) -> None:
+def sign_replies(world: World, tenant: str) -> None:
     @dg.asset
     def replies() -> list[dict[str, object]]:
         return [{"ticket": 7, "reply": "We are sorry."}]
 
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    definitions = dg.Definitions.merge(dg.Definitions(assets=[replies]), signed(replies, tenant="claims"))
+    definitions = dg.Definitions.merge(dg.Definitions(assets=[replies]), signed(replies, tenant=tenant))
     assets: Any = list(definitions.assets or ())
     with world.project.instance() as opened:
         selection = ["replies", "signed/replies_candidate"]
         dg.materialize(assets, instance=opened, selection=selection, run_config=quiet)
+
+
+@pytest.mark.slow
+def test_a_signed_asset_is_kept_in_the_bucket_of_its_tenant(world: World) -> None:
+    sign_replies(world, tenant="claims")
     assert {key.split("/")[1] for key in world.below("claims") if "replies" in key} == {"replies"}
     assert not [key for key in world.keys("legal-data") + world.below("default") if "replies" in key]
 

@@ -42,6 +42,29 @@ def test_few_texts_start_no_process() -> None:
     assert texts._process is None
 
 
+def test_who_asks_waits_for_the_answer_alone() -> None:
+    """While it begins, or is behind, others compute: more is asked than lies between two processes."""
+    process = TextProcess()
+    try:
+        os.kill(process._process.pid, signal.SIGSTOP)
+        asked = [process.ask("languages", [text * 50_000 for text in TEXTS]) for _ in range(3)]
+        assert not any(future.done() for future in asked)
+        os.kill(process._process.pid, signal.SIGCONT)
+        assert [future.result(timeout=60)[:3] for future in asked] == [["en", "de", "ja"]] * 3
+    finally:
+        process.close()
+
+
+def test_a_process_that_gets_ready_is_asked_nothing_of_the_run() -> None:
+    texts = TextWork(2)
+    texts.get_ready()
+    process = texts._process
+    assert process is not None, "this machine has one core"
+    assert texts.languages(TEXTS).result() == computed("languages", TEXTS)
+    assert not process._asked
+    texts.close()
+
+
 @pytest.mark.parametrize("asked_before", [False, True], ids=["before the question", "with questions under way"])
 def test_what_a_process_that_is_killed_owes_is_computed_here(asked_before: bool) -> None:
     texts = TextWork(2)

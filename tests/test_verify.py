@@ -146,7 +146,7 @@ def test_a_frozen_file_that_only_an_older_release_names_may_be_gone(
     older.unlink()
     found = areas(stores)
     assert not any(area.differences for area in found.values())
-    assert found["snapshots"].notes == ["1 files of older releases are gone"]
+    assert found["snapshots"].notes == ["gone: 1 file of older releases"]
 
 
 def test_whatever_is_named_is_made_again_by_the_command_that_is_named(

@@ -4,12 +4,12 @@ at the moment it leaves."""
 import datetime
 import logging
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import eventually
 from engines import (
     CALLER,
     PRICE,
@@ -59,13 +59,6 @@ def hours(windows: list[dict[str, Any]]) -> WeeklyHours:
 
 def outside(found: list[Any]) -> list[Unanswered]:
     return [each for each in found if isinstance(each, Unanswered) and each.error == "outside_window"]
-
-
-def until(true: Any) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # Whether it leaves
@@ -152,7 +145,7 @@ def test_when_it_closes_what_is_in_flight_ends_and_nothing_else_leaves(local: st
         found: list[Any] = []
         asking = threading.Thread(target=lambda: found.extend(engine.map(questions(20), CALLER)))
         asking.start()
-        until(lambda: provider.stats()["calls"] >= 2)
+        eventually(lambda: provider.stats()["calls"] >= 2, PATIENCE_S)
         set_ahead(engine, 7 * HOUR)
         asking.join(PATIENCE_S)
     answered = [each for each in found if isinstance(each, Answer)]
@@ -175,7 +168,7 @@ def test_the_next_attempt_is_not_made_once_it_is_closed(local: str, provider: Pr
         found: list[Any] = []
         asking = threading.Thread(target=lambda: found.extend(engine.map([question(1)], CALLER)))
         asking.start()
-        until(lambda: provider.stats()["calls"] >= 1)
+        eventually(lambda: provider.stats()["calls"] >= 1, PATIENCE_S)
         set_ahead(engine, 7 * HOUR)
         asking.join(PATIENCE_S)
     assert len(outside(found)) == 1
@@ -227,7 +220,7 @@ def test_a_call_that_waited_until_another_hour_is_reserved_at_the_price_of_that(
         found: list[Any] = []
         asking = threading.Thread(target=lambda: found.extend(engine.map(questions(4), CALLER)))
         asking.start()
-        until(lambda: provider.stats()["calls"] >= 1)
+        eventually(lambda: provider.stats()["calls"] >= 1, PATIENCE_S)
         set_ahead(engine, 7 * HOUR)
         asking.join(PATIENCE_S)
     prices = [row.price.rpartition(" ")[2] for row in sorted(attempts(local), key=lambda row: row.attempt_id)]

@@ -6,12 +6,13 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engines import ask, attempts, check_books, one, question
+from http_servers import serving
 
 from ai_assets.inference.records import Unanswered
 
@@ -66,14 +67,8 @@ def server(case: Case) -> Iterator[str]:
         def log_message(self, *_line: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{running.server_port}/v1"
-        finally:
-            running.shutdown()
-            thread.join()
+    with serving(Handler) as url:
+        yield f"{url}/v1"
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)

@@ -1,10 +1,9 @@
 """A document of which the model does not embed a text is released without vectors, and is found by its words."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pytest
 from conftest import Project, text_of
 from desks import desk_of, request_id
+from http_servers import serving
 from provider import Provider
 from signing import decide, somebody
 
@@ -252,15 +252,8 @@ class _Misfit(BaseHTTPRequestHandler):
 
 @contextmanager
 def misfits(odd: str) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("_Odd", (_Misfit,), {"odd": odd}))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(type("_Odd", (_Misfit,), {"odd": odd})) as url:
+        yield f"{url}/v1"
 
 
 def test_a_vector_of_another_length_is_the_texts_if_others_fit_and_else_the_declarations(office: Project) -> None:

@@ -22,7 +22,7 @@ from ai_assets.run.context import Outcome, Work
 from ai_assets.run.errors import PartitionsFailed
 from ai_assets.run.events import Advanced, CallsMade, DatasetMade, RunBegan, RunEnded, RunEvent, Said, StageEnded
 from ai_assets.run.one_partition import Event
-from ai_assets.run.process_count import number_of_processes
+from ai_assets.run.process_count import DueFiles, number_of_processes
 from ai_assets.run.refresh import refresh
 from ai_assets.run.sinks import Sink, Sinks
 
@@ -243,26 +243,40 @@ def test_a_process_that_finds_another_declaration_takes_no_part(project: Project
     assert any("Computed in fewer processes" in event.line for event in heard.events if isinstance(event, Said))
 
 
+def processes(work: Work, partitions: Sequence[str]) -> int:
+    return number_of_processes(work, partitions, DueFiles(work, partitions))
+
+
 def test_few_files_are_not_worth_a_process_and_many_are(project: Project) -> None:
     collection = shards(project, 20)
     with work_of(project, collection, None) as work:
-        assert number_of_processes(work, KEYS) == 1
+        assert processes(work, KEYS) == 1
     for number in range(8):
         project.document(f"long-{number}.txt", f"A long paper {number}. " * 40_000)
     with work_of(project, collection, None) as work:
-        assert number_of_processes(work, KEYS) == min(machine.usable_cores(), 8)
-        assert number_of_processes(work, KEYS[:1]) == 1
+        assert processes(work, KEYS) == min(machine.usable_cores(), 8)
+        assert processes(work, KEYS[:1]) == 1
     with work_of(project, collection, 5) as work:
-        assert (number_of_processes(work, KEYS), number_of_processes(work, KEYS[:2])) == (5, 2)
+        assert (processes(work, KEYS), processes(work, KEYS[:2])) == (5, 2)
+
+
+def test_a_process_that_asks_models_keeps_two_cores_busy(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One by its calls and its rows, the other by what the texts decide."""
+    (project.root / "inference.yaml").write_text(ROUTES)
+    collection = shards(project, 400, BRIEF)
+    for cores, expected in ((1, 1), (2, 1), (3, 1), (4, 2), (8, 4)):
+        monkeypatch.setattr("ai_assets.run.process_count.usable_cores", lambda found=cores: found)
+        with work_of(project, collection, None) as work:
+            assert processes(work, KEYS) == expected
 
 
 def test_operations_yaml_says_how_many_and_a_run_says_otherwise(project: Project) -> None:
     collection = shards(project, 20)
     (project.root / "operations.yaml").write_text("workers: 4\n")
     with work_of(project, collection, None) as work:
-        assert number_of_processes(work, KEYS) == 4
+        assert processes(work, KEYS) == 4
     with work_of(project, collection, 2) as work:
-        assert number_of_processes(work, KEYS) == 2
+        assert processes(work, KEYS) == 2
 
 
 def test_a_wrong_number_of_processes_is_refused_before_anything_runs(project: Project) -> None:

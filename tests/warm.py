@@ -18,11 +18,14 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 LOOK_S = 0.004
+TELL_S = 15.0
+"""So often it is said what is waited for."""
+BEGIN_S = 120.0
 PR_SET_PDEATHSIG = 1
 COMMAND, PROVIDER = "ai-assets", "ai_assets.rehearsal"
 
@@ -90,8 +93,7 @@ class WarmProcess:
     @property
     def pid(self) -> int:
         file = Path(self.place.name, "pid")
-        while not file.exists():
-            time.sleep(LOOK_S)
+        self._until(file.exists, BEGIN_S, "has not begun")
         return int(file.read_text())
 
     @property
@@ -106,12 +108,26 @@ class WarmProcess:
         return int(ended.read_text()) if ended.exists() else None
 
     def wait(self, timeout_s: float) -> int:
-        deadline = time.monotonic() + timeout_s
-        while (code := self.poll()) is None:
-            if time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired(self.command, timeout_s)
-            time.sleep(LOOK_S)
+        """One that takes long is told of on standard error, with what it said last."""
+        self._until(lambda: self.poll() is not None, timeout_s, "has not ended")
+        code = self.poll()
+        assert code is not None
         return code
+
+    def _until(self, claim: Callable[[], bool], timeout_s: float, problem: str) -> None:
+        began = told = time.monotonic()
+        while not claim():
+            now = time.monotonic()
+            if now - began > timeout_s:
+                raise subprocess.TimeoutExpired(self.command, timeout_s, self.stdout)
+            if now - told > TELL_S:
+                told = now
+                last = self.stdout.strip().rpartition("\n")[2]
+                said = f"; it said last: {last}" if last else ""
+                print(
+                    f"{' '.join(self.command)} {problem} after {now - began:.0f} s{said}", file=sys.stderr, flush=True
+                )
+            time.sleep(LOOK_S)
 
     def send(self, number: signal.Signals) -> None:
         if self.poll() is None:
@@ -171,7 +187,7 @@ def _import_commands() -> None:
         importlib.import_module(name)
     for command in COMMANDS.values():
         importlib.import_module(f"ai_assets.cli.{command.module}")
-    from ai_assets.documents.parse_text import language_of
+    from ai_assets.documents.languages import language_of
 
     language_of("What tells languages apart is in memory.")
 

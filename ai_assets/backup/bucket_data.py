@@ -1,4 +1,4 @@
-"""Lake and index of a home whose data lies in a bucket, in a backup: the same files as those of one on a disk.
+"""Lake and index that lie in a bucket, in a backup: the same files as those of a home on a disk.
 
 Nothing is locked. What names something is listed, or read, before what it names is copied, and retention waits. An
 object that has the tag of the last backup is not asked for again; one that is named by its content is copied by the
@@ -9,15 +9,16 @@ import contextlib
 import io
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 from ai_assets.backup.copied_files import INDEX_ORDER, MADE_AGAIN, CopiedFiles
-from ai_assets.backup.manifest import FileEntry, StoredContent
+from ai_assets.backup.manifest import FileEntry, StoredContent, collection_of
 from ai_assets.backup.vault import Vault
 from ai_assets.storage.content import named_by_content
+from ai_assets.storage.data_places import DataPlaces
 from ai_assets.storage.lake import MANIFEST
 from ai_assets.storage.objects import ListedObject, ObjectAltered, ObjectMissing, opened_bucket
 
@@ -28,17 +29,28 @@ _T = TypeVar("_T")
 
 
 class BucketData:
-    def __init__(self, url: str, vault: Vault, scratch: Path, earlier: Mapping[str, FileEntry]) -> None:
-        """`earlier`: files of the backup before."""
+    def __init__(
+        self,
+        url: str,
+        vault: Vault,
+        scratch: Path,
+        earlier: Mapping[str, FileEntry],
+        *,
+        places: DataPlaces,
+        tenant: str | None = None,
+    ) -> None:
+        """`earlier`: files of the backup before. `tenant`: whose bucket it is; None for that of the home."""
         self._bucket = opened_bucket(url)
         self._vault, self._scratch, self._earlier = vault, scratch, earlier
+        self._places, self._tenant = places, tenant
+        self._ours: dict[str, bool] = {}
         self._before: dict[str, list[FileEntry]] = defaultdict(list)
         for entry in earlier.values():
             self._before[_folder(entry.path)].append(entry)
 
     def copy(self, copied: CopiedFiles) -> None:
         folders: dict[str, list[ListedObject]] = defaultdict(list)
-        for found in self._bucket.objects("lake/"):
+        for found in self._listed("lake/"):
             folders[_folder(found.key)].append(found)
         self._each(lambda listed: self._copy_folder(listed, copied), folders.values())
         named, data = self._index(INDEX_ORDER[:-1]), self._index(INDEX_ORDER[-1:])  # two listings, one after the other
@@ -51,7 +63,17 @@ class BucketData:
                 pass
 
     def _index(self, kinds: Sequence[str]) -> list[ListedObject]:
-        return [found for found in self._bucket.objects("index/") if _kind(found.key) in kinds]
+        return [found for found in self._listed("index/") if _kind(found.key) in kinds]
+
+    def _listed(self, below: str) -> Iterator[ListedObject]:
+        return (found for found in self._bucket.objects(below) if self._is_ours(collection_of(found.key)))
+
+    def _is_ours(self, collection: str) -> bool:
+        """What lies in this bucket, and whose is another one, is nobody's; of what nothing is declared, such as a
+        collection that was removed, the place says whose it is."""
+        if collection not in self._ours:
+            self._ours[collection] = self._places.may_hold(self._tenant, collection)
+        return self._ours[collection]
 
     def _copy_folder(self, listed: Sequence[ListedObject], copied: CopiedFiles) -> None:
         """Of a dataset its manifest and the file that it names; where nothing names one, all that is frozen."""
@@ -87,7 +109,9 @@ class BucketData:
         sha256 = named_by_content(found.key.rpartition("/")[2]) if found.key.endswith(".parquet") else None
         with contextlib.suppress(ObjectMissing, ObjectAltered):
             if sha256 is not None:
-                content = self._vault.take(self._bucket, found.key, sha256, found.size, self._scratch)
+                content = self._vault.take(
+                    self._bucket, found.key, sha256, found.size, self._scratch, tenant=self._tenant
+                )
             else:
                 content = self._vault.fetch(self._bucket, found.key, self._scratch)
             self._note(found.key, content, [found.size, found.tag], copied)

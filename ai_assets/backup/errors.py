@@ -1,16 +1,24 @@
 """What can be wrong with a backup, or with the place that it is restored to."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.home import DATA_URL_VARIABLE
+from ai_assets.base.plural import plural
 from ai_assets.storage.objects import DataStoreUnusable
 
 
 class BackupFolderInvalid(UserError):
     def __init__(self, folder: Path | str, found: str, remedy: str) -> None:
         super().__init__(f"Backup folder {folder}: {found}. {remedy}")
+
+
+class NothingToBackUp(UserError):
+    def __init__(self, nothing: str) -> None:
+        """`nothing` says where nothing is."""
+        super().__init__(f"{nothing} No backup was made, since there is nothing to back up.")
 
 
 class BackupUnwritable(UserError):
@@ -103,10 +111,51 @@ class HomeOccupied(UserError):
 
 
 class DataPlaceOccupied(UserError):
-    def __init__(self, where: str, found: str) -> None:
+    def __init__(self, where: str, tenant: str | None, found: str) -> None:
+        name = DATA_URL_VARIABLE if tenant is None else f"tenants.{tenant}.data of operations.yaml"
         super().__init__(
-            f"{where} is not empty: it has {found}. Set AI_ASSETS_DATA_URL to a prefix with nothing below it, and "
-            "restore again; nothing was changed."
+            f"{where} is not empty: {found}. Set {name} to a prefix with nothing below it, and restore again; nothing "
+            "was changed."
+        )
+
+
+class TenantPlaceDiffers(UserError):
+    def __init__(self, backup: str, collection: str, tenant: str | None, found: str) -> None:
+        if tenant is None:
+            was, remedy = "lay in the bucket of the home", "Restore without `data` of that tenant, and move it then"
+        else:
+            was = f"lay in the bucket of tenant '{tenant}'"
+            remedy = f"Declare tenants.{tenant}.data, and the collection as of that tenant, and move it then"
+        super().__init__(
+            f"In backup {backup} the data of '{collection}' {was}, and {found}. {remedy} (docs/tenants.md#data): a "
+            "restore puts nothing of one tenant into the place of another. Nothing was changed."
+        )
+
+
+class TenantNotInBackup(UserError):
+    def __init__(self, backup: str, tenant: str, there: Sequence[str]) -> None:
+        found = f"it has those of {' and '.join(there)}" if there else "it has none of any tenant"
+        super().__init__(
+            f"Backup {backup} has no bucket of tenant '{tenant}'; {found}. `ai-assets backup --list` shows which there "
+            "are, and --which ID takes another one. Nothing was changed."
+        )
+
+
+class HomeNotThere(UserError):
+    def __init__(self, nothing: str) -> None:
+        """`nothing` says where nothing is."""
+        super().__init__(
+            f"{nothing} Data of one tenant alone comes back to a home that is there: its state store says what it is. "
+            "Restore all of the backup (without --tenant), or look at the address."
+        )
+
+
+class RestoredDataDiffers(UserError):
+    def __init__(self, where: str, wanted: int, there: int, first: str) -> None:
+        super().__init__(
+            f"{where} does not hold what the backup does: {there:,} objects of {wanted:,}, and the first that differs "
+            f"is {first}. Somebody else writes there, or removes. The home is as it was; remove what is below that "
+            "address, or declare another one, and restore again."
         )
 
 
@@ -143,6 +192,14 @@ class TargetSame(UserError):
         super().__init__(f"{target} is where the state store is already. Give --to the address of an empty database.")
 
 
+class TargetUnusable(UserError):
+    def __init__(self, target: str, found: str) -> None:
+        super().__init__(
+            f"The {target} of --to cannot be used: {found}. Give --to an empty database, such as "
+            "postgresql://user@host/name; nothing was changed."
+        )
+
+
 class TargetOccupied(UserError):
     def __init__(self, target: str, found: str) -> None:
         super().__init__(
@@ -153,7 +210,11 @@ class TargetOccupied(UserError):
 
 class DigestDiffers(UserError):
     def __init__(self, target: str, name: str, rows: int, arrived: int) -> None:
-        found = f"{rows:,} rows were read and {arrived:,} arrived" if rows != arrived else "their digests differ"
+        found = (
+            f"{plural(rows, 'row was', 'rows were')} read and {arrived:,} arrived"
+            if rows != arrived
+            else "their digests differ"
+        )
         super().__init__(
             f"Table '{name}' is not the same in {target}: {found}. Nothing was changed, and the old store is still the "
             "one that is used. Please report it, with the versions of both databases."
@@ -163,13 +224,3 @@ class DigestDiffers(UserError):
 class RowsRefused(UserError):
     def __init__(self, target: str, found: str) -> None:
         super().__init__(f"{target} does not take the rows: {found}. Nothing was changed, the old store is still used.")
-
-
-class TenantsHaveBuckets(UserError):
-    def __init__(self, places: Mapping[str, str]) -> None:
-        named = ", ".join(f"{tenant} ({url})" for tenant, url in sorted(places.items()))
-        super().__init__(
-            f"A backup has the data of the home and of no tenant that has a bucket of its own: {named}. Nothing "
-            "was copied. Protect those buckets by their own means (versions, replication), and the state store by a "
-            "dump of PostgreSQL; or keep the data of tenants in the bucket of the home."
-        )

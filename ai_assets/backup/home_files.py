@@ -5,7 +5,7 @@ Nothing is locked: data files of the lake and of the index never change, and wha
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +15,21 @@ from ai_assets.backup.manifest import FileEntry
 from ai_assets.backup.state_copy import copy_database
 from ai_assets.backup.vault import Vault
 from ai_assets.base.home import KEYS, Home
+from ai_assets.storage.data_places import DataPlaces
 from ai_assets.storage.lake import MANIFEST, TEMPORARY, Lake
 
 _TRIES = 5
-_NOT_COPIED = ("logs", "warehouse", "drift", "up.lock", "state.db", "state.db-wal", "state.db-shm", "dagster/storage")
+_NOT_COPIED = (
+    "logs",
+    "warehouse",
+    "drift",
+    "languages",
+    "up.lock",
+    "state.db",
+    "state.db-wal",
+    "state.db-shm",
+    "dagster/storage",
+)
 """At the top of a home: logs, what is made again from the ledger or from releases, locks, and the store, which has a
 copy of its own."""
 _SQLITE = ".db"
@@ -30,6 +41,7 @@ class HomeFiles:
     """Copies one home into a vault."""
 
     home: Home
+    places: DataPlaces
     keys: Mapping[str, Path]
     """Files of keys to copy, by their names in the backup: they may lie elsewhere."""
     vault: Vault
@@ -50,7 +62,7 @@ class HomeFiles:
             self._copy_lake(copied)
             self._copy_index(copied)
         else:
-            BucketData(self.home.data_url, self.vault, self.scratch, self.earlier).copy(copied)
+            BucketData(self.home.data_url, self.vault, self.scratch, self.earlier, places=self.places).copy(copied)
         for entry in sorted(self.home.root.iterdir()):
             if entry.name in ("lake", "index", "checkpoints", KEYS) or self._is_skipped(entry.name):
                 continue
@@ -141,10 +153,6 @@ class HomeFiles:
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.home.root).as_posix()
-
-
-def still_missing(needed: Iterable[str], copied: CopiedFiles) -> list[str]:
-    return sorted(set(needed) - copied.files.keys())
 
 
 def _size(path: Path) -> int:

@@ -1,29 +1,30 @@
 """Making a backup: the state store first, then the files that it names, then the manifest that makes it one."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
 import yaml
 
+from ai_assets.backup.bucket_data import BucketData
 from ai_assets.backup.copied_files import CopiedFiles
-from ai_assets.backup.errors import BackupDamaged, BackupFolderInvalid, TenantsHaveBuckets
-from ai_assets.backup.home_files import HomeFiles, still_missing
-from ai_assets.backup.manifest import Backup, FileEntry
+from ai_assets.backup.errors import BackupDamaged, BackupFolderInvalid
+from ai_assets.backup.home_files import HomeFiles
+from ai_assets.backup.manifest import Backup, FileEntry, TenantEntry, collection_of
 from ai_assets.backup.state_copy import copy_state
 from ai_assets.backup.vault import Vault, vault_place
 from ai_assets.backup.vault_bucket import VaultBucket
 from ai_assets.base.errors import StateUnavailable
 from ai_assets.base.home import KEYS, TRUST_VARIABLE, Home, variable
-from ai_assets.base.tenants import data_places
 from ai_assets.retention.sweep import LEASE
 from ai_assets.signoff import releases
 from ai_assets.signoff.audit_errors import AuditBroken
 from ai_assets.signoff.candidate import snapshot_folder
 from ai_assets.signoff.keys import TRUST
 from ai_assets.signoff.releases import Release
+from ai_assets.storage.data_places import DataPlaces
 from ai_assets.storage.leases import hold
 from ai_assets.storage.objects import opened_bucket
 from ai_assets.storage.state import now
@@ -56,15 +57,16 @@ def make_backup(
     `where`: a folder, or `s3://bucket/prefix`. `erase`: what `keep` forgets is erased in every version.
     """
     home = stores.home
-    _refuse_inside(home, where)
-    _refuse_incomplete(home)
+    _refuse_inside(stores.places, where)
     with Vault.writing(where, say) as vault, vault.place.scratch() as scratch, _nothing_removed(stores, say):
+        earlier = _earlier(vault)
         files = HomeFiles(
             home=home,
+            places=stores.places,
             keys=_key_files(home, with_keys=with_keys),
             vault=vault,
             scratch=scratch,
-            earlier=_earlier(vault),
+            earlier=_by_path(earlier, None),
             state=_state_file(home),
         )
         copied = CopiedFiles()
@@ -76,7 +78,12 @@ def make_backup(
         state = copy_state(stores.state, vault, scratch)
         say("copying files")
         files.copy(copied)
-        missing = still_missing(needed, copied)
+        tenants = []
+        for tenant, url in sorted(stores.places.by_tenant.items()):
+            say(f"copying files of tenant {tenant}")
+            own, known = CopiedFiles(), _by_path(earlier, tenant)
+            BucketData(url, vault, scratch, known, places=stores.places, tenant=tenant).copy(own)
+            tenants.append(TenantEntry(tenant=tenant, url=url, files=_sorted(own)))
         backup = vault.add(
             Backup(
                 backup="",
@@ -84,38 +91,59 @@ def make_backup(
                 home=str(home.root),
                 with_keys=with_keys,
                 state=state,
-                files=[copied.files[name] for name in sorted(copied.files)],
+                files=_sorted(copied),
                 left_out=sorted(copied.left_out),
-                missing=missing,
+                missing=sorted(_missing(needed, copied, tenants, stores.places)),
+                tenants=tenants,
             )
         )
         pruned = [] if keep is None else vault.prune(keep, erase=erase)
         return BackupResult(backup=backup, new_bytes=vault.new_bytes, pruned=pruned, notes=list(_notes(home, backup)))
 
 
-def _refuse_incomplete(home: Home) -> None:
-    """A backup without the data of some is one only until it is needed."""
-    if own := data_places(home):
-        raise TenantsHaveBuckets(own)
-
-
-def _refuse_inside(home: Home, where: str | Path) -> None:
-    place = vault_place(where)
+def _refuse_inside(places: DataPlaces, where: str | Path) -> None:
+    place, home = vault_place(where), places.home
     if isinstance(place, VaultBucket):
+        remedy = "Choose a prefix beside that of the data, best in another bucket"
         if home.data_url is not None and place.bucket.lies_in(opened_bucket(home.data_url)):
-            remedy = "Choose a prefix beside that of the data, best in another bucket"
             raise BackupFolderInvalid(where, f"it lies in the data of the home, {home.data_url}", remedy)
+        for tenant, url in places.by_tenant.items():
+            if place.bucket.lies_in(opened_bucket(url)):
+                raise BackupFolderInvalid(where, f"it lies in the data of tenant '{tenant}', {url}", remedy)
     elif Path(where).resolve().is_relative_to(home.root.resolve()):
         remedy = "Choose a folder outside the home, best on another disk"
         raise BackupFolderInvalid(where, f"it lies in the home {home.root}", remedy)
 
 
-def _earlier(vault: Vault) -> dict[str, FileEntry]:
-    """The files of the newest backup that can be read."""
+def _earlier(vault: Vault) -> Backup | None:
+    """The newest one that can be read."""
     for name in reversed(vault.backups()):
         with contextlib.suppress(BackupDamaged):
-            return {file.path: file for file in vault.load(name).files}
-    return {}
+            return vault.load(name)
+    return None
+
+
+def _by_path(earlier: Backup | None, tenant: str | None) -> dict[str, FileEntry]:
+    return {file.path: file for file in earlier.files_of(tenant)} if earlier is not None else {}
+
+
+def _sorted(copied: CopiedFiles) -> list[FileEntry]:
+    return [copied.files[name] for name in sorted(copied.files)]
+
+
+def _missing(
+    needed: Iterable[str], copied: CopiedFiles, tenants: Sequence[TenantEntry], places: DataPlaces
+) -> Iterator[str]:
+    """What is needed and is not where the data of its collection lies."""
+    own = {each.url: {file.path for file in each.files} for each in tenants}
+    for path in needed:
+        if places.is_known(collection_of(path)):
+            url = places.own_url_of(collection_of(path))
+            may_be_in = [copied.files if url is None else own[url]]
+        else:
+            may_be_in = [copied.files, *own.values()]
+        if not any(path in files for files in may_be_in):
+            yield path
 
 
 @contextlib.contextmanager

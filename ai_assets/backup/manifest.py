@@ -4,11 +4,15 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from ai_assets.backup.errors import BackupDamaged, BackupTooNew
 from ai_assets.storage.digest import canonical_json, sha256_hex
 
 FORMAT = 1
+"""Of a vault, and of a backup of a home whose data is in one place."""
+TENANTS_FORMAT = 2
+"""Of a backup that has data of tenants apart: what knows no such data must not restore it into the home."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,30 @@ class StateEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TenantEntry:
+    """What was in the bucket of a tenant that has one of its own."""
+
+    tenant: str
+    url: str
+    """Of the bucket then."""
+    files: Sequence[FileEntry]
+    """By their keys below that address."""
+
+    @property
+    def collections(self) -> Sequence[str]:
+        return sorted({collection_of(file.path) for file in self.files})
+
+    @property
+    def size(self) -> int:
+        return sum(file.content.size for file in self.files)
+
+    @property
+    def sha256(self) -> str:
+        """Of all paths and digests: equal where the same files are."""
+        return sha256_hex(canonical_json({file.path: file.content.sha256 for file in self.files}).encode())
+
+
+@dataclass(frozen=True, kw_only=True)
 class Backup:
     """What one backup holds; the content of its manifest."""
 
@@ -75,6 +103,8 @@ class Backup:
     """Links and special files, which are not followed."""
     missing: Sequence[str]
     """Files that the state store names and that the home no longer had."""
+    tenants: Sequence[TenantEntry] = ()
+    """Those with a bucket of their own; `files` has nothing of theirs."""
 
     @property
     def size(self) -> int:
@@ -83,7 +113,22 @@ class Backup:
     def contents(self) -> Iterator[StoredContent]:
         yield from ([self.state.file] if self.state.file is not None else [])
         yield from (table.content for table in self.state.tables)
-        yield from (file.content for file in self.files)
+        yield from (file.content for file in self.every_file())
+
+    @property
+    def file_count(self) -> int:
+        return len(self.files) + sum(len(each.files) for each in self.tenants)
+
+    def every_file(self) -> Iterator[FileEntry]:
+        yield from self.files
+        for each in self.tenants:
+            yield from each.files
+
+    def files_of(self, tenant: str | None) -> Sequence[FileEntry]:
+        """Of a tenant with a bucket of its own, or of the home."""
+        if tenant is None:
+            return self.files
+        return next((each.files for each in self.tenants if each.tenant == tenant), ())
 
     def objects(self) -> set[str]:
         return {block for content in self.contents() for block in content.blocks}
@@ -93,7 +138,9 @@ def encoded(made: Backup) -> tuple[str, bytes]:
     """Its name, and its manifest."""
     body = asdict(made)
     del body["backup"]
-    content = canonical_json({"format": FORMAT, **body}).encode()
+    if not made.tenants:
+        del body["tenants"]
+    content = canonical_json({"format": TENANTS_FORMAT if made.tenants else FORMAT, **body}).encode()
     stamp = made.made_at.replace("-", "").replace(":", "").partition(".")
     return f"{stamp[0]}.{stamp[2][:3]}Z-{sha256_hex(content)[:16]}", content
 
@@ -104,12 +151,13 @@ def decoded(where: str, name: str, content: bytes) -> Backup:
         declared = int(found.pop("format"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BackupDamaged(where, name, "its manifest", "it cannot be read") from error
-    if declared > FORMAT:
-        raise BackupTooNew(name, f"format {declared}; this version reads up to {FORMAT}")
+    if declared > TENANTS_FORMAT:
+        raise BackupTooNew(name, f"format {declared}; this version reads up to {TENANTS_FORMAT}")
     if sha256_hex(content)[:16] != name.rpartition("-")[2]:
         raise BackupDamaged(where, name, "its manifest", "it is not the one that was written")
     files = [_file(each) for each in found["files"]]
-    return Backup(**{**found, "backup": name, "state": _state(found["state"]), "files": files})
+    tenants = [TenantEntry(**{**each, "files": [*map(_file, each["files"])]}) for each in found.get("tenants", ())]
+    return Backup(**{**found, "backup": name, "state": _state(found["state"]), "files": files, "tenants": tenants})
 
 
 def named_contents(backup: Backup) -> Iterator[tuple[str, StoredContent]]:
@@ -118,6 +166,14 @@ def named_contents(backup: Backup) -> Iterator[tuple[str, StoredContent]]:
         yield "the state store", backup.state.file
     yield from ((f"table {table.name} of the state store", table.content) for table in backup.state.tables)
     yield from ((file.path, file.content) for file in backup.files)
+    yield from (
+        (f"{file.path} of tenant {each.tenant}", file.content) for each in backup.tenants for file in each.files
+    )
+
+
+def collection_of(path: str) -> str:
+    """Whose file it is, of one below `lake/` or `index/`."""
+    return unquote(path.split("/")[1])
 
 
 def _state(found: Mapping[str, Any]) -> StateEntry:

@@ -17,9 +17,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ai_assets.backup.errors import DigestDiffers, RowsRefused, StoreInUse, TargetOccupied, TargetSame
+from ai_assets.backup.errors import DigestDiffers, RowsRefused, StoreInUse, TargetOccupied, TargetSame, TargetUnusable
 from ai_assets.backup.numbering import copy_numbers
 from ai_assets.backup.restoring import up_holder
+from ai_assets.base.errors import StateUnavailable
 from ai_assets.base.home import Home
 from ai_assets.inference import resolving
 from ai_assets.inference.ledger import forget_measured
@@ -27,7 +28,7 @@ from ai_assets.signoff import verification
 from ai_assets.storage import fences, workers
 from ai_assets.storage.known_tables import APPLIED, known_tables, tables_there
 from ai_assets.storage.migrations import MIGRATIONS
-from ai_assets.storage.postgres import described
+from ai_assets.storage.postgres import described, is_postgres, parsed
 from ai_assets.storage.postgres_faults import found_in
 from ai_assets.storage.state import KEYS_OPTION, StateStore, now, refusals_told
 
@@ -55,11 +56,8 @@ class Move:
 
 def move_state(home: Home, to: str, advance: Callable[[str, int, int], None] = lambda *_: None) -> Move:
     """Copy the store of a home to an empty database, and mark the one that was left. `advance`: table, rows, of all."""
+    require_movable(home, to)
     source, target = described(home.state_url), described(to)
-    if sa.make_url(home.state_url).set(drivername="x") == sa.make_url(to).set(drivername="x"):
-        raise TargetSame(target)
-    if holder := up_holder(home):
-        raise StoreInUse(source, f"`ai-assets up` runs on it (pid {holder})")
     with _opened(to) as there:
         if (finished := _finished(home, there, source, target)) is None:
             finished = _copied(home, there, source, target, advance)
@@ -84,6 +82,22 @@ def _copied(home: Home, there: sa.Engine, source: str, target: str, advance: Cal
             fences.put(other, fences.ARRIVING, source)
         fences.put(connection, fences.MOVED, target)
     return Move(source=source, target=target, tables=tables, audit_records=verified.records)
+
+
+def require_movable(home: Home, to: str) -> None:
+    """What can be told before anything is touched, or anybody asked."""
+    try:
+        StateStore.engine_of(to).dispose()
+        if is_postgres(parsed(to)):
+            with StateStore.reached(to):
+                pass
+    except StateUnavailable as error:
+        raise TargetUnusable(error.store, error.found) from error
+    source, target = described(home.state_url), described(to)
+    if sa.make_url(home.state_url).set(drivername="x") == sa.make_url(to).set(drivername="x"):
+        raise TargetSame(target)
+    if holder := up_holder(home):
+        raise StoreInUse(source, f"`ai-assets up` runs on it (pid {holder})")
 
 
 @contextmanager

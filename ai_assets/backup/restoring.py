@@ -8,20 +8,34 @@ import contextlib
 import os
 import shutil
 import sqlite3
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from ai_assets.backup.errors import DialectDiffers, HomeInUse, HomeOccupied, RestoreUnwritable
+from ai_assets.backup.errors import (
+    DialectDiffers,
+    HomeInUse,
+    HomeNotThere,
+    HomeOccupied,
+    RestoreUnwritable,
+    TenantNotInBackup,
+)
 from ai_assets.backup.manifest import Backup
-from ai_assets.backup.restoring_data import is_data, receiving
+from ai_assets.backup.restoring_data import (
+    DataReceivers,
+    DataTarget,
+    data_targets,
+    is_data,
+    refuse_signed_elsewhere,
+)
 from ai_assets.backup.state_copy import load_tables, refuse_unknown, set_aside
 from ai_assets.backup.vault import Vault
 from ai_assets.base.home import KEYS, Home, variable
+from ai_assets.base.plural import plural
 from ai_assets.base.processes import is_alive
+from ai_assets.base.temporary import TemporaryFolder, folder_beside
 from ai_assets.inference import resolving
 from ai_assets.inference.batch import jobs
 from ai_assets.inference.prices import usd_of
@@ -29,8 +43,11 @@ from ai_assets.signoff.keys import KINDS, TRUST, VARIABLES, Kind, Trust
 from ai_assets.storage import workers
 from ai_assets.storage.known_tables import tables_there
 from ai_assets.storage.state import StateStore, now
+from ai_assets.storage.stores import is_there, nothing_yet
 
 MESSAGE = "The home was restored from a backup while this run was under way; run it again, nothing paid is repeated"
+RESTORING = "restoring"
+"""In the name of the folder beside the home in which it is made."""
 _OCCUPIED = ("lake", "index", "checkpoints", "desk.key", "state.db", "dagster/history")
 """What only a home that was used has; keys that were put in place before, and empty folders, are welcome."""
 
@@ -49,6 +66,19 @@ class RestoreResult:
     keys_missing: list[str]
     data_url: str | None
     """Where datasets and search indexes are; None where they are in the home."""
+    tenants: Sequence["RestoredTenant"]
+    """Of those with a bucket of their own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoredTenant:
+    tenant: str
+    url: str
+    """Where its data is now."""
+    files: int
+    size: int
+    sha256: str
+    """As in the backup, so that both can be compared."""
 
 
 def restore(
@@ -69,21 +99,21 @@ def restore(
         if kind != backup.state.dialect:
             raise DialectDiffers(backup.backup, backup.state.dialect, kind)
         _refuse_used(home, replace_home=replace_home)
-        staging = home.root.with_name(f"{home.root.name}.restoring-{uuid.uuid4().hex[:8]}")
+        targets = data_targets(backup, home)
         stamp = now().replace("-", "").replace(":", "")[:15]
         aside = home.root.with_name(f"{home.root.name}.replaced-{stamp}")
-        try:
-            with _writing(home.root):
-                staging.mkdir(mode=0o700, parents=True)
-            _copy_files(vault, backup, home, staging, say)
+        with _staging(home) as staging, DataReceivers.opened(targets, backup, home) as data:
+            say(f"copying and checking {plural(backup.file_count, 'file')}")
+            data.put(vault, backup, staging)
+            _copy_to_disk(vault, backup, home, staging)
+            data.fill()
             if kind == "sqlite":
-                found = _restore_file(vault, backup, staging / "state.db")
-                was = _swap(home, staging, aside)
+                found = _restore_file(vault, backup, home, staging / "state.db")
             else:
                 found = _restore_tables(vault, backup, home, f"replaced_{stamp.lower()}", replace_home=replace_home)
-                was = _swap(home, staging, aside)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            data.keep()
+            was = _swap(home, staging, aside)
+            data.release()
     interrupted = _report_interrupted(home)
     return RestoreResult(
         backup=backup,
@@ -93,8 +123,57 @@ def restore(
         ambiguous_usd=found.usd,
         interrupted=interrupted,
         data_url=home.data_url,
+        tenants=[*_restored_tenants(backup, targets)],
         keys_missing=[kind for kind in KINDS if _key_missing(home, kind, backup)],
     )
+
+
+def restore_tenant(
+    where: str | Path,
+    home: Home,
+    tenant: str,
+    *,
+    which: str | None = None,
+    say: Callable[[str], None] = lambda _line: None,
+) -> tuple[Backup, RestoredTenant]:
+    """The data of one tenant alone, into its bucket, which has to be empty. Home and state store stay as they are."""
+    if not is_there(home):
+        raise HomeNotThere(nothing_yet(home))
+    with Vault.reading(where) as vault:
+        backup = vault.load(which)
+        targets = [each for each in data_targets(backup, home) if each.tenant == tenant]
+        if not targets:
+            raise TenantNotInBackup(backup.backup, tenant, sorted(each.tenant for each in backup.tenants if each.files))
+        if holder := up_holder(home):
+            raise HomeInUse(str(home.root), f"ai-assets up runs on it (pid {holder})")
+        _refuse_live(home, replace_home=True)
+        with TemporaryFolder("restore") as scratch, DataReceivers.opened(targets, backup, home) as data:
+            say(f"copying and checking {plural(len(targets[0].files), 'file')}")
+            data.put(vault, backup, scratch)
+            data.fill()
+            data.keep()
+            data.release()
+    (found,) = _restored_tenants(backup, targets)
+    return backup, found
+
+
+@contextlib.contextmanager
+def _staging(home: Home) -> Iterator[Path]:
+    """Beside the home. What killed restores left there goes first."""
+    with contextlib.ExitStack() as made:
+        with _writing(home.root):
+            home.root.parent.mkdir(parents=True, exist_ok=True)
+            staging = made.enter_context(folder_beside(home.root, RESTORING))
+        yield staging
+
+
+def _restored_tenants(backup: Backup, targets: Sequence[DataTarget]) -> Iterator[RestoredTenant]:
+    urls = {target.tenant: target.url for target in targets}
+    for each in backup.tenants:
+        if each.tenant in urls:
+            yield RestoredTenant(
+                tenant=each.tenant, url=urls[each.tenant], files=len(each.files), size=each.size, sha256=each.sha256
+            )
 
 
 @dataclass(frozen=True)
@@ -143,16 +222,6 @@ def _refuse_live(home: Home, *, replace_home: bool) -> None:
         engine.dispose()
 
 
-def _copy_files(vault: Vault, backup: Backup, home: Home, staging: Path, say: Callable[[str], None]) -> None:
-    say(f"copying and checking {len(backup.files):,} files")
-    with receiving(home.data_url) as receiver:
-        if receiver is not None:
-            receiver.put(vault, backup, staging)
-        _copy_to_disk(vault, backup, home, staging)
-        if receiver is not None:
-            receiver.finish()
-
-
 def _copy_to_disk(vault: Vault, backup: Backup, home: Home, staging: Path) -> None:
     for entry in backup.files:
         if home.data_url is not None and is_data(entry):
@@ -170,13 +239,14 @@ def _copy_to_disk(vault: Vault, backup: Backup, home: Home, staging: Path) -> No
             path.chmod(0o600 if private else entry.mode)
 
 
-def _restore_file(vault: Vault, backup: Backup, path: Path) -> _OpenAttempts:
+def _restore_file(vault: Vault, backup: Backup, home: Home, path: Path) -> _OpenAttempts:
     if backup.state.file is None:
         raise DialectDiffers(backup.backup, backup.state.dialect, "sqlite")
     with _writing(path), path.open("wb") as file:
         for block in vault.read(backup.backup, "the state store", backup.state.file):
             file.write(block)
     with contextlib.closing(StateStore(f"sqlite:///{path}")) as state, state.write() as connection:
+        refuse_signed_elsewhere(connection, backup, home)
         found = _settle(connection)
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -191,6 +261,7 @@ def _restore_tables(vault: Vault, backup: Backup, home: Home, aside: str, *, rep
             if replace_home and tables_there(connection):
                 set_aside(connection, aside)
             load_tables(connection, backup, lambda what, content: vault.read(backup.backup, what, content), now())
+            refuse_signed_elsewhere(connection, backup, home)
             return _settle(connection)
     finally:
         engine.dispose()

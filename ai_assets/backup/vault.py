@@ -36,6 +36,8 @@ class Vault:
         self.new_bytes = 0
         """Written by this process."""
         self._known: dict[str, str] | None = None
+        self._proved: dict[str, dict[str, str]] = {}
+        """By tenant, the same of what it has itself."""
         self._guard = threading.Lock()
 
     @classmethod
@@ -61,17 +63,27 @@ class Vault:
             blocks.append(self._put_block(block))
         return StoredContent(sha256=whole.hexdigest(), size=size, blocks=blocks)
 
-    def take(self, source: DataBucket, key: str, sha256: str, size: int, scratch: Path) -> StoredContent:
-        """Store an object of a bucket, whose bytes come here only where the store cannot copy them by itself."""
-        held = self._held(sha256)
+    def take(
+        self, source: DataBucket, key: str, sha256: str, size: int, scratch: Path, *, tenant: str | None = None
+    ) -> StoredContent:
+        """Store an object of a bucket, whose bytes come here only where the store cannot copy them by itself.
+
+        In the bucket of a `tenant` others than we may write: what one names by the digest of another's file proves
+        that it has these bytes before it counts as having them.
+        """
+        held = self._held(sha256) if tenant is None else self._held_of(tenant, sha256)
         if held is None and size:
             name = self.place.object_name(sha256)
             with self.place.failing_as_ours():
-                copied = self.place.take(source, key, name)
+                copied = self.place.take(source, key, name, proved=tenant is not None)
             if not copied:
-                return self.fetch(source, key, scratch, sha256)
+                stored = self.fetch(source, key, scratch, sha256)
+                self._note_proved(tenant, stored)
+                return stored
             held = self._note(sha256, name, size)
-        return StoredContent(sha256=sha256, size=size, blocks=[held] if held else [])
+        stored = StoredContent(sha256=sha256, size=size, blocks=[held] if held else [])
+        self._note_proved(tenant, stored)
+        return stored
 
     def fetch(self, source: DataBucket, key: str, scratch: Path, sha256: str | None = None) -> StoredContent:
         """The same, of an object that comes here; `sha256`, where it is known."""
@@ -190,6 +202,23 @@ class Vault:
             name = self._known.get(sha256)
         return name if name is not None and self.place.size(name) is not None else None
 
+    def _held_of(self, tenant: str, sha256: str) -> str | None:
+        """The same, of objects that this tenant has brought itself."""
+        with self._guard:
+            if tenant not in self._proved:
+                self._proved[tenant] = {}
+                for name in self.backups():
+                    with contextlib.suppress(BackupDamaged):
+                        for file in self._load(name).files_of(tenant):
+                            self._proved[tenant] |= _whole_objects(file.content)
+            name_of = self._proved[tenant].get(sha256)
+        return name_of if name_of is not None and self.place.size(name_of) is not None else None
+
+    def _note_proved(self, tenant: str | None, stored: StoredContent) -> None:
+        if tenant is not None:
+            with self._guard:
+                self._proved.setdefault(tenant, {}).update(_whole_objects(stored))
+
     def _note(self, sha256: str, name: str, size: int) -> str:
         with self._guard:
             if self._known is not None:
@@ -202,6 +231,11 @@ class Vault:
         for name in self.backups():
             with contextlib.suppress(BackupDamaged):
                 yield from self._load(name).objects()
+
+
+def _whole_objects(content: StoredContent) -> dict[str, str]:
+    """The object that is the whole of that content, by its digest; none where there are several."""
+    return {content.sha256: content.blocks[0]} if len(content.blocks) == 1 else {}
 
 
 def _read_block(source: IO[bytes], size: int) -> bytes:

@@ -202,13 +202,15 @@ class VaultBucket:
         self.bucket.put(_object(name), block)
         self._objects()[name] = len(block)
 
-    def take(self, source: DataBucket, key: str, name: str) -> bool:
-        if not self.bucket.can_copy(source):
-            return False
+    def take(self, source: DataBucket, key: str, name: str, *, proved: bool) -> bool:
+        if not self.bucket.can_copy(source) or (proved and name in self._objects()):
+            return False  # what is there may be relied on: it is not replaced by what has yet to be proved
         size = source.size(key)
         if size is None:
             raise ObjectMissing(source.where(key))
         found = self.bucket.copy(source, key, _object(name))
+        if found is None and proved:
+            found = self.bucket.sha256(_object(name))
         if found is not None and found != name.partition(".")[0]:
             raise ObjectAltered(source.where(key), found)
         self._objects()[name] = size

@@ -91,7 +91,7 @@ class VaultFolder:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def take(self, source: DataBucket, key: str, name: str) -> bool:
+    def take(self, source: DataBucket, key: str, name: str, *, proved: bool) -> bool:
         return False
 
     def give(self, name: str, target: DataBucket, key: str) -> bool:

@@ -62,8 +62,9 @@ class VaultPlace(Protocol):
 
     def put(self, name: str, block: bytes) -> None: ...
 
-    def take(self, source: DataBucket, key: str, name: str) -> bool:
-        """An object of a bucket as that one of ours, by a copy that the store makes; False where it cannot."""
+    def take(self, source: DataBucket, key: str, name: str, *, proved: bool) -> bool:
+        """An object of a bucket as that one of ours, by a copy that the store makes; False where it cannot. `proved`:
+        the copy is read where the store does not tell its digest."""
         ...
 
     def give(self, name: str, target: DataBucket, key: str) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import functools
+import sys
 
 _M_ARENA_MAX = -8
 """Of glibc's malloc.h."""
@@ -18,3 +19,11 @@ def share_arenas() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS)
+
+
+def give_back() -> None:
+    """What is free goes to the system, between two parts of a run that need much; if the C library can do that."""
+    if (pyarrow := sys.modules.get("pyarrow")) is not None:
+        pyarrow.default_memory_pool().release_unused()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

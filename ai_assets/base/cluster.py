@@ -99,7 +99,8 @@ class ClusterSettings(Strict):
     grace_s: int = Field(default=30, ge=LEAST_GRACE_S, le=600)
     """Between the word that a pod ends and its end: calls that are in flight are settled meanwhile."""
     retries: int = Field(default=5, ge=0, le=100)
-    """How often a step goes on whose pod was ended from outside: preempted, out of memory, its node lost."""
+    """How often a step goes on whose pod was ended from outside: preempted, out of memory, its node lost. Also how
+    often a run does."""
     health_check_s: int = Field(default=5, ge=1, le=600)
     """How often a run looks whether the pods of its steps are there."""
     max_concurrent_runs: int = Field(default=20, ge=1, le=10_000)

@@ -3,7 +3,9 @@ recorded them in the home. Checked as a whole they are in `ai_assets/collection/
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from ai_assets.base.yaml_settings import read_yaml
 DEFS_FILE = "defs.yaml"
 FOLDER = "collections"
 """Of a project, for what is declared there; of a home, for what definitions recorded."""
+UNREADABLE = ""
+"""In the place of a tenant, and the name of none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +38,12 @@ class CatalogEntry:
 
     @property
     def tenant(self) -> str:
-        """Only that key is read, so no other mistake of the file matters; empty, which is no tenant, where it cannot be
-        read."""
+        """Only that key is read, so no other mistake of the file matters; `UNREADABLE` where it cannot be read."""
         try:
             _, data = read_yaml(self.file, DeclarationInvalid)
             return str(data["attributes"].get("tenant", DEFAULT))
         except (DeclarationInvalid, KeyError, TypeError, AttributeError):
-            return ""
+            return UNREADABLE
 
     def as_json(self) -> str:
         found = {"folder": str(self.folder), "project": str(self.project), "imports": list(map(str, self.imports))}
@@ -57,6 +60,35 @@ class CatalogEntry:
             return None
 
 
+_MAKES_NO_HOME: ContextVar[bool] = ContextVar("makes_no_home", default=False)
+_LOADED: dict[tuple[Path, str], CatalogEntry] = {}
+"""By home and name: of definitions that this process loaded while there was no home to record them in."""
+
+
+@contextmanager
+def making_no_home() -> Iterator[None]:
+    """While definitions are loaded for a command that may only read."""
+    before = _MAKES_NO_HOME.set(True)
+    try:
+        yield
+    finally:
+        _MAKES_NO_HOME.reset(before)
+
+
+def makes_no_home() -> bool:
+    return _MAKES_NO_HOME.get()
+
+
+def hold_in_memory(home: Home, name: str, entry: CatalogEntry) -> None:
+    """Until there is a home, for this process alone."""
+    _LOADED[home.root, name] = entry
+
+
+def held_in_memory(home: Home) -> Mapping[str, CatalogEntry]:
+    """By name."""
+    return {name: entry for (root, name), entry in _LOADED.items() if root == home.root}
+
+
 def collection_names(root: Path) -> list[str]:
     return sorted(path.parent.name for path in root.glob(f"*/{DEFS_FILE}"))
 
@@ -69,4 +101,6 @@ def declared_collections(home: Home) -> Mapping[str, CatalogEntry]:
         entry = CatalogEntry.read(path)
         if entry is not None and entry.file.is_file():
             found.setdefault(path.stem, entry)
+    for name, entry in held_in_memory(home).items():
+        found.setdefault(name, entry)
     return dict(sorted(found.items()))

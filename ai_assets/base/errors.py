@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import ParamSpec, Self, TypeVar
 
 from ai_assets.base.mistakes import Mistake, told
+from ai_assets.base.plural import plural
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -143,7 +144,8 @@ class ParserEnded(UserError):
             else "Try it by hand with: python -c 'import markitdown, pyarrow.parquet'"
         )
         super().__init__(
-            f"The process that {_DUTIES[program]} ended while it started, {len(causes)} times: {'; '.join(causes)}. "
+            f"The process that {_DUTIES[program]} ended while it started, "
+            f"{plural(len(causes), 'time')}: {'; '.join(causes)}. "
             f"{remedy}. Then run again; what was done stays done."
         )
 
@@ -159,6 +161,7 @@ class StateUnavailable(UserError):
     passes = True
 
     def __init__(self, store: str, found: str) -> None:
+        self.store, self.found = store, found
         super().__init__(
             f"State store {store}: {found}. Check AI_ASSETS_STATE_URL or AI_ASSETS_HOME; nothing was changed."
         )

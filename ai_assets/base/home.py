@@ -198,6 +198,11 @@ class Home:
         return self.root / "drift"
 
     @property
+    def languages(self) -> Path:
+        """The model that tells languages, unpacked; made again where it is gone."""
+        return self.root / "languages"
+
+    @property
     def warehouse(self) -> Path:
         return self.root / "warehouse" / "costs.duckdb"
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ai_assets.base.plural import plural
+
 MOST_SHOWN = 20
 """A file of another format is wrong on every line, and the first ones say so."""
 
@@ -44,4 +46,4 @@ def told(mistakes: Sequence[Mistake]) -> str:
     ordered = sorted(mistakes, key=lambda mistake: (paths.index(mistake.path), mistake.place))
     shown = [f"  {mistake}" for mistake in ordered[:MOST_SHOWN]]
     more = [f"  and {len(ordered) - MOST_SHOWN} more"] if len(ordered) > MOST_SHOWN else []
-    return "\n".join([f"{', '.join(map(str, paths))}: {len(ordered)} mistakes", *shown, *more])
+    return "\n".join([f"{', '.join(map(str, paths))}: {plural(len(ordered), 'mistake')}", *shown, *more])

@@ -3,6 +3,8 @@
 import re
 from decimal import Decimal
 
+from ai_assets.base.plural import plural
+
 _CPU = re.compile(r"(?P<number>[0-9]+(\.[0-9]{1,3})?)(?P<unit>m?)", re.ASCII)
 _MEMORY = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?)(?P<unit>Ki|Mi|Gi|Ti|k|M|G|T|)", re.ASCII)
 BYTES = {
@@ -29,7 +31,9 @@ def memory_bytes(written: str) -> int:
         raise ValueError(f"'{written}' is no amount of memory; write such as 512Mi or 4Gi")
     amount = int(Decimal(found["number"]) * BYTES[found["unit"]])
     if amount < LEAST_MEMORY:
-        raise ValueError(f"'{written}' is {amount:,} bytes, with which nothing starts; write such as 512Mi or 4Gi")
+        raise ValueError(
+            f"'{written}' is {plural(amount, 'byte')}, with which nothing starts; write such as 512Mi or 4Gi"
+        )
     return amount
 
 

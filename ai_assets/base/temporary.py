@@ -13,7 +13,7 @@ import stat
 import tempfile
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -47,6 +47,24 @@ class TemporaryFolder:
         self._close()
 
 
+@contextlib.contextmanager
+def folder_beside(place: Path, purpose: str) -> Iterator[Path]:
+    """A folder that may be moved to `place` when all is in it, and is removed otherwise; at once with those of killed
+    processes."""
+    for path in abandoned_beside(place, purpose):
+        remove_abandoned(path)
+    path, lock = _made(place.parent, f"{place.name}.{purpose}-")
+    try:
+        yield path
+    finally:
+        _closed(path, lock, os.getpid())
+
+
+def abandoned_beside(place: Path, purpose: str) -> list[Path]:
+    named = re.compile(rf"{re.escape(place.name)}\.{re.escape(purpose)}-[a-z0-9_]{{8}}")
+    return _free(_folders(place.parent, lambda name: named.fullmatch(name) is not None))
+
+
 def places() -> Iterator[Path]:
     """Where they may be: the system's folder, and what is taken when that is on a full disk."""
     with contextlib.suppress(FileNotFoundError):  # no folder for temporary files can be written
@@ -56,8 +74,12 @@ def places() -> Iterator[Path]:
 
 def abandoned(place: Path) -> list[Path]:
     """Those of this user whose processes have ended."""
+    return _free(_ours(place))
+
+
+def _free(paths: Iterable[Path]) -> list[Path]:
     found = []
-    for path in _ours(place):
+    for path in paths:
         with _taken(path) as is_free:
             if is_free:
                 found.append(path)
@@ -78,9 +100,13 @@ def remove_abandoned(path: Path) -> None:
 
 
 def _ours(place: Path) -> Iterator[Path]:
+    return _folders(place, _is_named_so)
+
+
+def _folders(place: Path, is_named_so: Callable[[str], bool]) -> Iterator[Path]:
     """Never what another user made, or a link: everybody may write to the folder of temporary files."""
     try:
-        names = sorted(entry.name for entry in os.scandir(place) if _is_named_so(entry.name))
+        names = sorted(entry.name for entry in os.scandir(place) if is_named_so(entry.name))
     except OSError:
         return
     for name in names:

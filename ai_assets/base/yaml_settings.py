@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from ai_assets.base.errors import DeclarationInvalid
 from ai_assets.base.mistakes import Line, Mistake
+from ai_assets.base.plural import plural
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -170,7 +171,7 @@ def _refuse_many(path: Path, node: yaml.Node | None, invalid: type[DeclarationIn
         elif isinstance(found, yaml.SequenceNode):
             total += sum(map(size, found.value))
         elif found.tag.endswith((":int", ":float")) and len(found.value) > _LONGEST_NUMBER:
-            raise invalid(path, found.start_mark.line + 1, f"a number of {len(found.value):,} characters")
+            raise invalid(path, found.start_mark.line + 1, f"a number of {plural(len(found.value), 'character')}")
         if total > _MOST_VALUES:
             limit = f"{_MOST_VALUES:,}, which is the limit, with each alias (*name) counted as what it stands for"
             raise invalid(path, found.start_mark.line + 1, f"this has more values than {limit}")

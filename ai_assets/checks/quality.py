@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pyarrow as pa
 
 from ai_assets.base.extras import need
+from ai_assets.base.plural import plural
 from ai_assets.collection.expectations import EXPECTATIONS, ROW_COUNT_EXPECTATIONS, SCHEMA_EXPECTATIONS, Expectation
 
 if TYPE_CHECKING:
@@ -331,7 +332,7 @@ def _observed(item: Expectation, outcome: _ExpectationOutcome, table: pa.Table, 
         unexpected, nulls = details["unexpected_count"], details.get("missing_count") or 0
         judged = details["element_count"] - nulls
         if not judged:
-            return f"nothing to judge: all {nulls} values are null"
+            return f"nothing to judge: all {plural(nulls, 'value is', 'values are')} null"
         found = f"all {judged} as expected"
         if unexpected:
             found = f"{unexpected} of {judged} unexpected ({unexpected / judged:.1%})"

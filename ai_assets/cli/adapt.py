@@ -9,6 +9,7 @@ import typer
 
 from ai_assets.base.collection_files import DEFS_FILE
 from ai_assets.base.durable import write_whole
+from ai_assets.base.plural import plural
 from ai_assets.cli.errors import AdaptationUnwritable, StageNotAdaptable
 from ai_assets.cli.output import AsJson, CollectionName, collection, console, print_json, stores_to_read, table
 from ai_assets.cli.plan import progress
@@ -17,7 +18,6 @@ from ai_assets.collection.adaptations import unusable_passed_over, usable_adapta
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.planning.adapting import Adapting, GoldenJudgement, ProposedAdaptation, described
 from ai_assets.planning.preview import PreviewWork
-from ai_assets.planning.words import plural
 from ai_assets.stages.classify.adaptation import Adaptation
 from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.classify.unlabelled import DOCUMENTS, LEAST_DOCUMENTS

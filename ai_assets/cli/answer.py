@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ai_assets.base.plural import plural
 from ai_assets.base.printable import readable_json
 from ai_assets.cli.ledger import Asked, attempts_table, shortened
 from ai_assets.cli.output import AsJson, console, money, print_json, stores_to_read, table
@@ -46,7 +47,7 @@ def _show(found: AnswerRecord, full: bool) -> None:
         ("prompt version", found.prompt or "none"),
         ("tokens", _tokens(found)),
         ("paid", money(found.cost_usd) + (f", {money(found.maybe_usd)} more at most" if found.maybe_usd else "")),
-        ("used again", f"{found.reused} times, {money(found.saved_usd)} saved"),
+        ("used again", f"{plural(found.reused, 'time')}, {money(found.saved_usd)} saved"),
     ]
     table("", ("what", "value"), rows)
     for line in filter(None, (found.erased, found.sent_missing)):
@@ -62,7 +63,7 @@ def _show(found: AnswerRecord, full: bool) -> None:
     columns = ("collection", "stage", "partition", "document", "in its current row", "releases")
     table("Used by", columns, used)
     if found.more_places:
-        console.print(f"and in {found.more_places} more partitions")
+        console.print(f"and in {plural(found.more_places, 'more partition')}")
 
 
 def _texts(found: AnswerRecord) -> Iterator[tuple[str, str]]:

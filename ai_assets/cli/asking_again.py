@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from ai_assets.base.plural import plural
 from ai_assets.cli.output import console, table
 from ai_assets.collection.loading import Collection
 from ai_assets.documents import retries
@@ -19,8 +20,7 @@ def reset(chosen: Collection, places: Stores, keys: Sequence[str], by: Person, *
     """On record, under the name of a person who may say so and has proved who they are."""
     found = ask_again(places.state, chosen, by=by, partitions=set(keys))
     if not quiet:
-        noun = "document" if len(found) == 1 else "documents"
-        console.print(f"Asking again about {len(found)} {noun} of {chosen.name}.")
+        console.print(f"Asking again about {plural(len(found), 'document')} of {chosen.name}.")
 
 
 def waiting_of(chosen: Collection, places: Stores, keys: Sequence[str]) -> dict[str, RetrySummary]:
@@ -51,7 +51,8 @@ def say_waiting(collection: str, found: Mapping[str, RetrySummary]) -> None:
         console.print(f"{key}: {words}")
     if len(said) > MOST_SHOWN:
         console.print(
-            f"... and {len(said) - MOST_SHOWN} more partitions with documents without a result (--json has all)"
+            f"... and {plural(len(said) - MOST_SHOWN, 'more partition')} with "
+            "documents without a result (--json has all)"
         )
     asked = [key for key, _ in said if not found[key].is_stopped]
     if len(asked) < len(said):

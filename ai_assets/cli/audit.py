@@ -8,6 +8,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ai_assets.base.errors import FileUnwritable
+from ai_assets.base.plural import plural
 from ai_assets.cli.checkpoints import accept_restored, checkpoint, prove
 from ai_assets.cli.output import AsJson, console, errors, led, print_json, stores_to_read, table
 from ai_assets.signoff import attestation, audit, checkpoints, keys, verification
@@ -59,9 +60,11 @@ def verify(
     if as_json:
         print_json({**asdict(found), "checkpoints": kept, "against": asdict(compared) if compared else None})
         return
-    console.print(f"The audit chain verifies: {found.records} records, {found.signed} signed, head {found.head}")
+    console.print(
+        f"The audit chain verifies: {plural(found.records, 'record')}, {found.signed} signed, head {found.head}"
+    )
     if kept:
-        console.print(f"It is the chain of {kept} checkpoint{'' if kept == 1 else 's'} kept here.")
+        console.print(f"It is the chain of {plural(kept, 'checkpoint')} kept here.")
     if compared is not None:
         _show_compared(compared)
     if file is not None and trust is None and found.signed:
@@ -81,19 +84,23 @@ def _verify_statement(path: Path, *, alone: bool, as_json: bool) -> None:
         return
     console.print(
         f"The statement holds: row {found.row[:12]} of {found.document} in release {found.release} of "
-        f"{found.collection}, in {found.steps} steps."
+        f"{found.collection}, in {plural(found.steps, 'step')}."
     )
-    console.print(f"Its keys count here, and the chain begins with the {found.records} records it stands for.")
+    console.print(
+        f"Its keys count here, and the chain begins with the {plural(found.records, 'record')} it stands for."
+    )
 
 
 def _show_compared(found: WitnessComparison) -> None:
     """What the witness has, and what it cannot say anything of."""
-    noun = "checkpoint" if found.notes == 1 else "checkpoints"
-    console.print(f"It extends what {found.place} holds: {found.notes} {noun}, the newest of {found.newest} records.")
+    there = f"{plural(found.notes, 'checkpoint')}, the newest of {plural(found.newest, 'record')}"
+    console.print(f"It extends what {found.place} holds: {there}.")
     if found.newest < found.records:
         console.print(f"Records {found.newest + 1} to {found.records} are newer than that.")
     for size, why in found.lost:
-        console.print(led(f"The checkpoint of {size} records", "yellow", f" is of records lost in a restore: {why}"))
+        console.print(
+            led(f"The checkpoint of {plural(size, 'record')}", "yellow", f" is of records lost in a restore: {why}")
+        )
     if found.others:
         console.print(f"{found.others} of another chain there were passed over.")
 
@@ -107,7 +114,7 @@ def export(file: Annotated[Path, typer.Argument(help="Where to write JSON lines.
         file.write_text("".join(lines), encoding="utf-8")
     except OSError as error:
         raise FileUnwritable(file, error) from error
-    console.print(f"{len(lines) - 1} records written to {file}")
+    console.print(f"{plural(len(lines) - 1, 'record')} written to {file}")
 
 
 @app.command("show")

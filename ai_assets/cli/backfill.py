@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.plural import plural
 from ai_assets.cli.backfill_running import ENDED, BackfillReport, dagster_url, ended, followed, launch, run_here, sweep
 from ai_assets.cli.launching import Author, RunBy, author_of, said
 from ai_assets.cli.output import (
@@ -235,7 +236,8 @@ def _say(ending: BackfillReport, asked: BackfillArguments) -> None:
     if left is not None:
         documents = max((stage.new_calls for stage in left.stages), default=0)
         console.print(
-            f"Everything is kept. Left: {left.new_calls:,} calls, about {documents:,} documents, likely "
+            f"Everything is kept. Left: {plural(left.new_calls, 'call')}, about "
+            f"{plural(documents, 'document')}, likely "
             f"{interval(left.money)}. Go on: {asked.command()}",
         )
 
@@ -243,9 +245,10 @@ def _say(ending: BackfillReport, asked: BackfillArguments) -> None:
 def _done(ending: BackfillReport) -> str:
     done, cap = ending.done, ending.backfill.cap_nusd
     maybe = f", {dollars(done.held_nusd)} may have been billed" if done.held_nusd else ""
-    reused = f", {done.reused:,} answers reused" if done.reused else ""
+    reused = f", {plural(done.reused, 'answer')} reused" if done.reused else ""
     return (
-        f"{done.answers:,} calls{reused}, {done.documents:,} documents, {dollars(done.spent_nusd)} of {dollars(cap)} "
+        f"{plural(done.answers, 'call')}{reused}, {plural(done.documents, 'document')}, "
+        f"{dollars(done.spent_nusd)} of {dollars(cap)} "
         f"spent{maybe}"
     )
 

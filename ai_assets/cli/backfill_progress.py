@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from ai_assets.base.plural import plural
 from ai_assets.cli.output import console
 from ai_assets.planning.backfills import Backfill, Progress, progress_of
 from ai_assets.planning.words import dollars
@@ -90,7 +91,7 @@ class Meter:
     def _line(self, found: Progress, *, timed: bool = True) -> str:
         left = self._left_s(found) if timed else None
         said = (
-            f"{found.answers:,} of about {self._total():,} calls, {found.documents:,} documents, "
+            f"{found.answers:,} of about {plural(self._total(), 'call')}, {plural(found.documents, 'document')}, "
             f"{dollars(found.used_nusd)} of {dollars(self._backfill.cap_nusd)}"
         )
         return said if left is None else f"{said}, about {_time(left)} left"

@@ -6,13 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from ai_assets.backup.errors import BackupDamaged
+from ai_assets.backup.errors import BackupDamaged, NothingToBackUp
 from ai_assets.backup.making import BackupResult, make_backup
 from ai_assets.backup.manifest import Backup
-from ai_assets.backup.restoring import RestoreResult, at
+from ai_assets.backup.restoring import RestoredTenant, RestoreResult, at, restore_tenant
 from ai_assets.backup.restoring import restore as restore_backup
 from ai_assets.backup.vault import Vault
+from ai_assets.base.plural import plural
 from ai_assets.cli.output import AsJson, console, errors, home, led, money, print_json, stores_to_read, table
+from ai_assets.storage.stores import is_there, nothing_yet
 
 Folder = Annotated[
     str,
@@ -38,6 +40,8 @@ def backup(
     elif verify:
         _verify(folder, which, as_json=as_json)
     else:
+        if not is_there(home()):
+            raise NothingToBackUp(nothing_yet(home()))
         made = make_backup(stores_to_read(), folder, with_keys=with_keys, keep=keep, say=errors.print)
         _show_made(made, folder, as_json=as_json)
         if made.backup.missing:
@@ -49,10 +53,19 @@ def restore(
     to: Annotated[Path | None, typer.Option("--to", help="The home to make; AI_ASSETS_HOME by default.")] = None,
     which: Which = None,
     replace: Annotated[bool, typer.Option("--replace", help="Set aside what is there, and take its place.")] = False,
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", help="Only the data of this tenant, into its empty bucket.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before something is replaced.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Put a backup in the place of a home that is empty, or that is set aside. All of it is checked before."""
+    if tenant is not None:
+        if replace or to is not None:
+            raise typer.BadParameter("takes neither --replace nor --to: the home stays", param_hint="--tenant")
+        backup, put = restore_tenant(folder, home(), tenant, which=which, say=errors.print)
+        _show_tenant(backup, put, as_json=as_json)
+        return
     target = at(home(), to)
     if replace and not yes:
         typer.confirm(f"Set aside what is at {target.root} and put the backup in its place?", abort=True, err=True)
@@ -70,7 +83,7 @@ def _list(folder: str, *, as_json: bool) -> None:
         print_json([_plain(item) for item in found])
         return
     rows = [
-        (each.backup, each.made_at[:16], len(each.files), f"{each.size:,}", each.state.dialect, each.with_keys)
+        (each.backup, each.made_at[:16], each.file_count, f"{each.size:,}", each.state.dialect, each.with_keys)
         for each in found
     ]
     columns = ("backup", "made (UTC)", "files", "bytes", "state store", "keys")
@@ -105,7 +118,7 @@ def _plain(item: Backup) -> dict[str, Any]:
         "backup": item.backup,
         "made_at": item.made_at,
         "home": item.home,
-        "files": len(item.files),
+        "files": item.file_count,
         "bytes": item.size,
         "state_store": item.state.dialect,
         "with_keys": item.with_keys,
@@ -113,6 +126,17 @@ def _plain(item: Backup) -> dict[str, Any]:
         "audit_head": item.state.audit_head,
         "left_out": item.left_out,
         "missing": item.missing,
+        "tenants": [
+            {
+                "tenant": each.tenant,
+                "url": each.url,
+                "collections": each.collections,
+                "files": len(each.files),
+                "size": each.size,
+                "sha256": each.sha256,
+            }
+            for each in item.tenants
+        ],
     }
 
 
@@ -122,9 +146,12 @@ def _show_made(made: BackupResult, folder: str, *, as_json: bool) -> None:
         return
     done = made.backup
     console.print(
-        f"Backup {done.backup}: {len(done.files):,} files and the state store, {done.size:,} bytes, "
+        f"Backup {done.backup}: {plural(done.file_count, 'file')} and the state store, {plural(done.size, 'byte')}, "
         f"{made.new_bytes:,} of them new in {folder}."
     )
+    for each in done.tenants:
+        what = f"{plural(len(each.files), 'file')}, {plural(each.size, 'byte')}"
+        console.print(f"Of them of tenant {each.tenant}: {what}, from {each.url}, digest {each.sha256[:12]}.")
     for name in made.pruned:
         console.print(f"Forgotten: {name}")
     console.print("Not in it, because they are made again: the cost warehouse, evaluation indexes, logs.")
@@ -136,14 +163,32 @@ def _plain_restored(done: RestoreResult) -> dict[str, Any]:
     return {**asdict(done), "backup": _plain(done.backup), "home": str(done.home)}
 
 
+def _show_tenant(backup: Backup, put: RestoredTenant, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"backup": backup.backup, "made_at": backup.made_at, **asdict(put)})
+        return
+    _say_put(put)
+    console.print(f"It is as it was at {backup.made_at} (UTC), from backup {backup.backup}; all else is as it is.")
+    console.print(
+        "What is newer than that is missing there: ai-assets verify names it, and a run makes datasets again."
+    )
+
+
+def _say_put(each: RestoredTenant) -> None:
+    what = f"{plural(each.files, 'file')}, {plural(each.size, 'byte')}"
+    console.print(f"Data of tenant {each.tenant} is in {each.url}: {what}, digest {each.sha256[:12]}.")
+
+
 def _show_restored(done: RestoreResult) -> None:
     if done.data_url:
         console.print(f"Datasets and search indexes are in {done.data_url}.")
+    for each in done.tenants:
+        _say_put(each)
     console.print(f"{done.home} is as it was at {done.backup.made_at} (UTC), from backup {done.backup.backup}.")
     if done.set_aside:
         console.print(f"What was there before is at {done.set_aside}; remove it when all is well.")
     if done.ambiguous:
-        what = "1 attempt was" if done.ambiguous == 1 else f"{done.ambiguous} attempts were"
+        what = plural(done.ambiguous, "attempt was", "attempts were")
         most = money(done.ambiguous_usd)
         console.print(f"{what} open and may have been billed, {most} at most: ai-assets ledger ambiguous")
     console.print(

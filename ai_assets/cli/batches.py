@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import sqlalchemy as sa
 import typer
 
+from ai_assets.base.plural import plural
 from ai_assets.cli.output import (
     AsJson,
     By,
@@ -115,7 +116,7 @@ def collect(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"ended": ended, "settled": settled, "open": left, "notes": notes})
         return
-    console.print(f"{ended:,} ended, {settled:,} results were read, {left:,} on the way.")
+    console.print(f"{ended:,} ended, {plural(settled, 'result was', 'results were')} read, {left:,} on the way.")
     for note in notes:
         errors.print(note)
 

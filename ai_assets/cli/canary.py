@@ -9,6 +9,7 @@ import typer
 
 from ai_assets.base.errors import UserError
 from ai_assets.base.money import in_full
+from ai_assets.base.plural import plural
 from ai_assets.cli.errors import NoCanaries
 from ai_assets.cli.output import (
     AsJson,
@@ -50,7 +51,7 @@ def run(endpoint: AnEndpoint = None, as_json: AsJson = False) -> None:
         canary = asking.declared(name, settings, home().inference)
         if not as_json:
             count = len(canary.questions.questions) * canary.settings.repeats
-            errors.print(f"Asking {name} {count} questions ({in_full(canary.settings.budget_usd)} at most) …")
+            errors.print(f"Asking {name} {plural(count, 'question')} ({in_full(canary.settings.budget_usd)} at most) …")
         try:
             asking.asked(canary, settings, places.state, tell=canaries.teller(settings), hear=canary_span(errors.print))
         except UserError as error:
@@ -179,7 +180,7 @@ def _show_change(change: CanaryChange, said: dict[str, Any], *, rows: bool) -> N
     if not by_place:
         console.print("  no row was made after it")
     for (collection, asset, partition), number in list(by_place.items())[:MOST_SHOWN]:
-        console.print(f"  {collection}/{asset} {partition}: {number} answers since")
+        console.print(f"  {collection}/{asset} {partition}: {plural(number, 'answer')} since")
         for row in said["rows"] if rows else ():
             if (row["collection"], row["asset"], row["partition"]) == (collection, asset, partition):
                 console.print(f"    {row['document']}  {row['sent_at'][:19]}  {row['call'][:12]}")

@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from ai_assets.base.errors import UserError
-from ai_assets.cli.output import AsJson, By, CollectionName, console, errors, home, led, print_json, stores
+from ai_assets.base.plural import plural
+from ai_assets.cli.output import (
+    AsJson,
+    By,
+    CollectionName,
+    console,
+    errors,
+    home,
+    led,
+    print_json,
+    stores,
+    stores_to_read,
+)
 from ai_assets.cli.signing import signer
 from ai_assets.desk.settings import DeskSettings, load_desk
 from ai_assets.signoff import checkpoints, proving, witnesses
@@ -57,7 +69,7 @@ def _given(places: Stores, desk: DeskSettings) -> list[WitnessStatus]:
     channels = {name: channel.url_env for name, channel in desk.channels.items()}
     declared = desk.checkpoints.witnesses
     if declared:
-        errors.print(f"giving it to {len(declared)} witness{'' if len(declared) == 1 else 'es'}")
+        errors.print(f"giving it to {plural(len(declared), 'witness')}")
         witnesses.deliver(places, declared, channels, now(), budget_s=PATIENCE_S, at_once=True)
     with places.state.read() as connection:
         return witnesses.standings(connection, declared)
@@ -75,10 +87,10 @@ def _show(found: Sequence[WitnessStatus], size: int) -> None:
 
 
 def problem(one: WitnessStatus) -> str:
-    has = f"its newest is of {one.size} records" if one.size is not None else "it has none yet"
+    has = f"its newest is of {plural(one.size, 'record')}" if one.size is not None else "it has none yet"
     if one.error is None:
         return f"It is under way; {has}."
-    tries = f"tried {one.attempts} time{'' if one.attempts == 1 else 's'}, next at {(one.next_try_at or '')[11:16]} UTC"
+    tries = f"tried {plural(one.attempts, 'time')}, next at {(one.next_try_at or '')[11:16]} UTC"
     return f"{one.error.rstrip('.')} ({tries}; {has})."
 
 
@@ -115,7 +127,7 @@ def prove(
 
     It holds records of the audit chain; with --document also that document's row.
     """
-    proof = proving.prove(stores(), name, release, document)
+    proof = proving.prove(stores_to_read(), name, release, document)
     if out is None:
         print(proving.as_text(proof), end="")
         errors.print(f"Verify it: python3 {proving.VERIFIER} FILE --key KEY")

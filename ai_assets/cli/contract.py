@@ -8,6 +8,7 @@ import typer
 
 from ai_assets.base.collection_files import DEFS_FILE
 from ai_assets.base.durable import write_whole
+from ai_assets.base.plural import plural
 from ai_assets.cli.errors import ContractUnwritable, NoContract, OneForm
 from ai_assets.cli.output import AsJson, CollectionName, collection, console, print_json, stores_to_read, table
 from ai_assets.collection.contract import FILE, Contract, ContractSettings
@@ -67,19 +68,20 @@ def contract(
         _check(name, check, as_json=as_json)
     elif as_schema or as_sources:
         with broken_passed_over():
-            known = said_in_definitions(collection(name))
+            chosen = collection(name, signed=True)
+        known, of_asset = said_in_definitions(chosen), chosen.signed_asset is not None
         promised = _promised(name)
         if as_schema:
-            print_json(json_schema(name, promised, known))
+            print_json(json_schema(name, promised, known, of_asset=of_asset))
         else:
-            sys.stdout.write(dbt_sources(name, promised, known, location))
+            sys.stdout.write(dbt_sources(name, promised, known, location, of_asset=of_asset))
     else:
         _show(name, as_json=as_json)
 
 
 def _promised(name: str) -> Contract:
     """As declared, else as what is live was published with."""
-    chosen = collection(name)
+    chosen = collection(name, signed=True)
     if chosen.contract is not None:
         return chosen.contract.contract
     with stores_to_read() as places, places.state.read() as connection:
@@ -90,7 +92,7 @@ def _promised(name: str) -> Contract:
 
 
 def _show(name: str, *, as_json: bool) -> None:
-    chosen = collection(name)
+    chosen = collection(name, signed=True)
     with stores_to_read() as places, places.state.read() as connection:
         live = releases.live(connection, name)
         problem = why_undeclarable(chosen, published_contracts(connection, name))
@@ -170,7 +172,9 @@ def _check(name: str, wanted: str, *, as_json: bool) -> None:
             "kept": not broken, "broken": broken,
         })  # fmt: skip
     elif not broken:
-        console.print(f"Release {release.number} of {name} keeps {promised}: {len(release.parts)} partitions.")
+        console.print(
+            f"Release {release.number} of {name} keeps {promised}: {plural(len(release.parts), 'partition')}."
+        )
     else:
         console.print(f"Release {release.number} of {name} breaks {promised}:", style="red")
         for partition, why in broken.items():
@@ -187,9 +191,13 @@ def _release(places: "Stores", name: str, number: int | None) -> Release:
 
 def _write(name: str, of: MadeOf, *, every: bool, as_json: bool) -> None:
     with broken_passed_over():
-        chosen = collection(name)
+        chosen = collection(name, signed=True)
+    if chosen.signed_asset is not None and of == "definitions":
+        raise typer.BadParameter(f"{name} is a signed asset: its rows alone say what it has; write it of what is live",
+                                 param_hint="--of")  # fmt: skip
     declared = chosen.settings.contract
-    path = chosen.folder / (declared.file if declared and declared.file else FILE)
+    by_default = FILE if chosen.signed_asset is None else f"{name}.{FILE}"
+    path = chosen.folder / (declared.file if declared and declared.file else by_default)
     before = _before(name, declared, path)
     with stores_to_read() as places:
         with places.state.read() as connection:
@@ -209,8 +217,10 @@ def _write(name: str, of: MadeOf, *, every: bool, as_json: bool) -> None:
         write_whole(path, text.encode())
     except OSError as error:
         raise ContractUnwritable(path, error) from error
-    _tell(name, draft, path, chosen.folder / DEFS_FILE, named=declared is not None and declared.file is not None,
-          as_json=as_json)  # fmt: skip
+    how = f"in {chosen.folder / DEFS_FILE}:  contract: {{file: {path.name}}}"
+    if chosen.signed_asset is not None:
+        how = f'with the asset:  signed({chosen.signed_asset}, contract={{"file": "{path.name}"}})'
+    _tell(name, draft, path, how, named=declared is not None and declared.file is not None, as_json=as_json)
 
 
 def _before(name: str, declared: ContractSettings | None, path: Path) -> Contract | None:
@@ -219,7 +229,7 @@ def _before(name: str, declared: ContractSettings | None, path: Path) -> Contrac
     return read_contract_file(path, name, declared or ContractSettings(file=FILE)).contract if path.is_file() else None
 
 
-def _tell(name: str, draft: ContractDraft, path: Path, defs: Path, *, named: bool, as_json: bool) -> None:
+def _tell(name: str, draft: ContractDraft, path: Path, how: str, *, named: bool, as_json: bool) -> None:
     if as_json:
         print_json({
             "collection": name, "file": str(path), "digest": draft.contract.digest,
@@ -228,10 +238,10 @@ def _tell(name: str, draft: ContractDraft, path: Path, defs: Path, *, named: boo
         })  # fmt: skip
         return
     promised = len(draft.contract.columns) + len(draft.contract.chunks)
-    console.print(f"{path}: {draft.contract}, {promised} columns.")
+    console.print(f"{path}: {draft.contract}, {plural(promised, 'column')}.")
     for each in draft.changes:
         console.print(f"  {each}")
     if draft.left_out:
         console.print(f"Not promised (with --all they are): {', '.join(draft.left_out)}")
     if not named:
-        console.print(f"Declare it in {defs}:  contract: {{file: {path.name}}}")
+        console.print(f"Declare it {how}")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ai_assets.base.plural import plural
 from ai_assets.cli.golden import AsFormat, FromFile
 from ai_assets.cli.output import (
     AsJson,
@@ -87,7 +88,10 @@ def import_file(
     if as_json:
         print_json({"recorded": len(found)})
         return
-    console.print(f"{len(found)} labels of {name} are corrected. The next run uses them:  ai-assets run {name}")
+    console.print(
+        f"Corrected in {name}: {plural(len(found), 'label')}. The next run uses "
+        f"what is corrected:  ai-assets run {name}"
+    )
 
 
 def _stage_of(chosen: Collection, stage: str | None) -> str:

@@ -12,6 +12,7 @@ from rich.table import Table as Drawn
 
 from ai_assets.base.errors import AiAssetsError, UserError
 from ai_assets.base.home import Home
+from ai_assets.base.plural import plural
 from ai_assets.base.printable import printable
 from ai_assets.base.yaml_settings import nearest
 from ai_assets.cli.output import AsJson, console, errors, home, led, print_json, stores_to_read, table
@@ -112,7 +113,7 @@ def cost(
         _draw_waste(waste)
     said = f"As of {built.as_of[:16].replace('T', ' ')} UTC"
     if behind:
-        said += f"; {behind:,} {'call' if behind == 1 else 'calls'} since not counted (without --as-is they would be)"
+        said += f"; {plural(behind, 'call')} since not counted (without --as-is they would be)"
     if behind or as_is:
         console.print(said)
 
@@ -146,7 +147,7 @@ def _head(scope: Scope, totals: Totals, before: Totals | None, forecast: Forecas
     if not totals.attempts and not totals.reused:
         return f"{window.first} to {window.last}: no model was asked."
     parts = [
-        f"{totals.calls:,} {'call' if totals.calls == 1 else 'calls'}, {dollars(totals.cost_usd)} paid",
+        f"{plural(totals.calls, 'call')}, {dollars(totals.cost_usd)} paid",
         f"{dollars(totals.saved_usd)} saved by reuse",
     ]
     if totals.maybe_usd:
@@ -158,7 +159,7 @@ def _head(scope: Scope, totals: Totals, before: Totals | None, forecast: Forecas
     if before and before.cost_usd:
         change = round(100 * (totals.cost_usd - before.cost_usd) / before.cost_usd)
         moved = f"{change:+,} % against" if change else "as much as in"
-        said += f"; {moved} the {window.days} days before"
+        said += f"; {moved} the {plural(window.days, 'day')} before"
     if forecast:
         said += (
             f"; {forecast.month} will likely come to {dollars(forecast.likely_usd)} "
@@ -236,5 +237,5 @@ def _draw_waste(found: Sequence[Waste]) -> None:
 def _print_csv(found: Table) -> None:
     sys.stdout.write(printable(csv_text(found)))
     if count := disarmed(found):
-        cells = "1 cell begins" if count == 1 else f"{count:,} cells begin"
+        cells = plural(count, "cell begins", "cells begin")
         errors.print(f"{cells} with an apostrophe, so that no spreadsheet takes text for a formula.")

@@ -7,6 +7,7 @@ import typer
 
 from ai_assets.base.cluster import cluster_in
 from ai_assets.base.home import Home
+from ai_assets.base.plural import plural
 from ai_assets.cli.output import all_collections, console, home
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ def render(folder: Folder = Path("deploy"), check: Check = False) -> None:
     files = rendered(plan)
     if check:
         refuse_different(folder, files)
-        console.print(f"{folder} is what this project renders: {len(files)} files.")
+        console.print(f"{folder} is what this project renders: {plural(len(files), 'file')}.")
         return
     changed = write(folder, files)
     console.print(
-        f"{len(files)} files in {folder}, {len(changed)} changed. Apply them with: "
+        f"{plural(len(files), 'file')} in {folder}, {len(changed)} changed. Apply them with: "
         f"kubectl apply -k {folder / 'overlays/production'}",
         soft_wrap=True,
     )
@@ -56,7 +57,9 @@ def _plan(place: Home) -> "DeploymentPlan":
     from ai_assets.deploy.plan import planned
     from ai_assets.desk.settings import load_desk
     from ai_assets.orchestration.code_location import code_locations
+    from ai_assets.run.operations import load_operations
 
+    load_operations(place.operations)  # as a whole: an unknown key is said, too
     found = code_locations(place.project)
     definitions = found[0].image_arguments(place.project, PROJECT_FOLDER) if found else []
     proxy = load_desk(place.desk).sign_in.proxy

@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 
 from ai_assets.base.home import TENANT_VARIABLE, variable
+from ai_assets.base.plural import plural
 from ai_assets.cli.output import AsJson, console, drawn_bar, home, led, print_json
 from ai_assets.doctor.examination import Examined, HealthCheck, examined
-from ai_assets.doctor.findings import LEVELS, Finding
+from ai_assets.doctor.findings import LEVELS, Finding, causes_once
 from ai_assets.doctor.installation import Installation
 
 TIMEOUT_S = 15.0
@@ -36,7 +37,8 @@ def doctor(
     found = _all(CHECKS, at, drawn=not as_json and console.is_terminal)
     order = {check.name: number for number, check in enumerate(CHECKS)}
     found.sort(key=lambda each: order[each.check.name])
-    findings = [(each.check.name, finding) for each in found for finding in each.findings]
+    names = [each.check.name for each in found for _ in each.findings]
+    findings = list(zip(names, causes_once([one for each in found for one in each.findings]), strict=True))
     failed = any(finding.level == "error" for _, finding in findings)
     if as_json:
         print_json({"well": not failed, "findings": [{"check": name, **asdict(each)} for name, each in findings]})
@@ -70,4 +72,6 @@ def _show(findings: list[Finding]) -> None:
         if finding.fix:
             console.print(f"         {finding.fix}", soft_wrap=True)
     counts = Counter(finding.level for finding in findings)
-    console.print(", ".join(f"{counts[level]} {level}" for level in LEVELS))
+    console.print(
+        ", ".join(f"{counts[level]} ok" if level == "ok" else plural(counts[level], level) for level in LEVELS)
+    )

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ai_assets.base.plural import plural
 from ai_assets.cli.output import (
     AsJson,
     CollectionName,
@@ -136,7 +137,7 @@ def _show_provenance(found: Provenance) -> None:
 def _said(step: ProvenanceStep) -> str:
     known = [f"{name}: {_brief(name, value)}" for name, value in step.facts.items()]
     if step.messages:
-        known.append(f"{len(step.messages)} messages were sent")
+        known.append(f"{plural(len(step.messages), 'message was', 'messages were')} sent")
     return "; ".join([*known, *([step.missing] if step.missing else [])])
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import get_args
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.plural import plural
 from ai_assets.collection.scaffolding import skipped_in_words
 from ai_assets.collection.survey import Survey
 from ai_assets.documents.parse import Format
@@ -38,7 +39,7 @@ class NothingToScaffold(UserError):
     def __init__(self, source: str, found: Survey) -> None:
         skipped = "".join(f"\n  {line}" for line in skipped_in_words(found))
         super().__init__(
-            f"{source} holds no document this can read ({found.files} files found; "
+            f"{source} holds no document this can read ({plural(found.files, 'file')} found; "
             f"readable are {', '.join(get_args(Format))}).{skipped}"
         )
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ai_assets.base.errors import FileUnwritable, UserError
+from ai_assets.base.plural import plural
 from ai_assets.base.printable import readable_json
 from ai_assets.cli.output import AsJson, CollectionName, collection, console, errors, print_json, stores_to_read, table
 from ai_assets.collection.loading import Collection
@@ -81,7 +82,7 @@ def _export(places: Stores, name: str, to: str) -> None:
     from ai_assets.run.evaluation_mlflow import export_releases
 
     done = export_releases(places, name, to)
-    runs = f"{len(done.made)} run{'' if len(done.made) == 1 else 's'}"
+    runs = plural(len(done.made), "run")
     errors.print(f"MLflow: {runs} made in {done.experiment}, {len(done.kept)} there already.")
     if "://" not in to:
         errors.print(f"Look: mlflow ui --backend-store-uri {done.address}")

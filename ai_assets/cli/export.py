@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ai_assets.base.plural import plural
 from ai_assets.cli.output import AsJson, CollectionName, collection, console, errors, print_json
 from ai_assets.reading import published
 from ai_assets.reading.errors import HomeMissing
@@ -35,4 +36,4 @@ def export(
     said = "is there already" if exported.was_there else "is written"
     console.print(f"Release {chosen.number} of {name} {said}:")
     for table, place in exported.tables.items():
-        console.print(f"  {table}: {place}  ({exported.rows[table]} rows)")
+        console.print(f"  {table}: {place}  ({plural(exported.rows[table], 'row')})")

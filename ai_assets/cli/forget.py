@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ai_assets.base.plural import plural
 from ai_assets.cli.output import (
     AsJson,
     By,
@@ -75,7 +76,7 @@ def forget(
         from ai_assets.backup.making import make_backup
 
         made = make_backup(places, folder, keep=1, erase=True, say=partial(_said, folder))
-        done.append(Erasure(where=folder, what=f"{len(made.pruned)} older backups removed, a new one made"))
+        done.append(Erasure(where=folder, what=f"{plural(len(made.pruned), 'older backup')} removed, a new one made"))
     if as_json:
         print_json([asdict(each) for each in done])
         return

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ai_assets.base.plural import plural
 from ai_assets.cli.golden_fit import fit_search
 from ai_assets.cli.output import (
     AsJson,
@@ -52,7 +53,7 @@ def status(name: CollectionName, as_json: AsJson = False) -> None:
         print_json(_plain(found))
         return
     if found.queries:
-        console.print(f"{found.queries} golden queries judge the search of {name}.")
+        console.print(f"{plural(found.queries, 'golden query judges', 'golden queries judge')} the search of {name}.")
     if found.stage is None:
         console.print("It has no golden labels; golden: {labels: FILE} or {review: true} declares them.")
     else:
@@ -64,11 +65,12 @@ def _show_labels(found: GoldenStatus) -> None:
     rows = [(_SOURCES[source], number) for source, number in found.by_source.items()]
     table(f"Golden labels of {found.stage}", ("source", "labels"), rows, ("labels",))
     share = f", {found.right} of them as the model says" if found.scored else ""
-    console.print(f"{found.scored} labels count in the metrics{share}.")
+    console.print(f"{plural(found.scored, 'label counts', 'labels count')} in the metrics{share}.")
     if found.drawn:
         unsure = f", {found.unsure} nobody could label" if found.unsure else ""
         console.print(
-            f"{found.drawn} documents are drawn: {found.waiting} wait for a label{unsure}. On the desk: /golden"
+            f"{plural(found.drawn, 'document is', 'documents are')} drawn: {plural(found.waiting, 'waits', 'wait')} "
+            f"for a label{unsure}. On the desk: /golden"
         )
     for gate in found.gates:
         console.print(led(f"{gate.gate}: ", "bold", gate.standing.in_words))
@@ -76,9 +78,14 @@ def _show_labels(found: GoldenStatus) -> None:
         console.print("No gate on accuracy is declared, so nothing is decided by them yet.")
     if found.disagreed:
         shown = ", ".join(found.disagreed[:MOST_SHOWN])
-        console.print(f"{len(found.disagreed)} documents on which people disagree judge nothing: {shown}")
+        console.print(
+            f"People disagree on {plural(len(found.disagreed), 'document')}, by which nothing is judged: {shown}"
+        )
     if found.outdated:
-        console.print(f"{found.outdated} labels are of texts that have changed since, and judge nothing.")
+        console.print(
+            f"{plural(found.outdated, 'label is', 'labels are')} of a text that has "
+            "changed since: nothing is judged by that."
+        )
 
 
 def _show_judged(found: GoldenStatus, *, leaked_count: bool) -> None:
@@ -144,7 +151,7 @@ def versions(name: CollectionName, as_json: AsJson = False) -> None:
     if not found:
         console.print(f"Nothing of {name} was judged by golden items yet.")
     for each in found:
-        what = f"{each.labels} labels, {each.queries} queries"
+        what = f"{plural(each.labels, 'label')}, {plural(each.queries, 'query')}"
         console.print(
             led(f"{each.number} ({each.digest}): ", "bold", f"{what}, since {each.made_at[:16]}, run {each.run_id}")
         )
@@ -195,7 +202,7 @@ def draw_sample(
         print_json(made)
         return
     console.print(
-        f"Sample {made.number}: {made.random_size} documents at random of {made.population}, and the "
+        f"Sample {made.number}: {plural(made.random_size, 'document')} at random of {made.population}, and the "
         f"{made.uncertain_size} of the rest that {made.stage} is least sure of. Label them on the desk: /golden"
     )
 
@@ -244,4 +251,4 @@ def import_file(name: CollectionName, file: FromFile, by: By = None, as_json: As
     if as_json:
         print_json({"recorded": len(found)})
         return
-    console.print(f"{len(found)} golden labels of {name} are recorded; what was there already is left as it is.")
+    console.print(f"Recorded of {name}: {plural(len(found), 'golden label')}; what was there already is left as it is.")

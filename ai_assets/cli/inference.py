@@ -8,8 +8,20 @@ from typing import Annotated, Any
 import typer
 
 from ai_assets.base.money import in_full
+from ai_assets.base.plural import plural
 from ai_assets.cli.errors import NoEndpoints
-from ai_assets.cli.output import AsJson, all_collections, console, errors, home, led, print_json, stores, table
+from ai_assets.cli.output import (
+    AsJson,
+    all_collections,
+    console,
+    errors,
+    home,
+    led,
+    print_json,
+    stores,
+    stores_to_read,
+    table,
+)
 from ai_assets.costs.scopes import located, strangers
 from ai_assets.inference.latency import EndpointSpeed, speeds
 from ai_assets.inference.load import inference_at
@@ -22,6 +34,7 @@ app = typer.Typer(
     help="Endpoints of inference.yaml: whether they work, what to change, how fast they are.", no_args_is_help=True
 )
 AT_ONCE = 8
+MOST_LABELS = 5
 
 
 @app.command("test")
@@ -57,7 +70,7 @@ def try_endpoints(
 @app.command("speed")
 def speed(as_json: AsJson = False) -> None:
     """How fast each endpoint has answered in the last ten minutes, over all processes, and which is slow now."""
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         found = speeds(connection)
     if as_json:
         print_json({"endpoints": [described_speed(each) for each in found]})
@@ -77,7 +90,7 @@ def speed(as_json: AsJson = False) -> None:
 def queue(as_json: AsJson = False) -> None:
     """Who holds the places of each endpoint and who waits for them, over all processes."""
     settings = inference_at(home())
-    with stores().state.read() as connection:
+    with stores_to_read().state.read() as connection:
         found = endpoint_places(connection, settings)
     doubts = [located(home().inference, each) for each in strangers(settings, all_collections())]
     if as_json:
@@ -97,7 +110,9 @@ def queue(as_json: AsJson = False) -> None:
     table("Places", columns, rows, columns[3:])
     for each in found:
         kept = f"; {each.kept} of them only for interactive calls" if each.kept else ""
-        console.print(f"{each.endpoint}: {each.in_flight:,} of {each.places:,} places are taken{kept}")
+        console.print(
+            f"{each.endpoint}: {each.in_flight:,} of {plural(each.places, 'place is', 'places are')} taken{kept}"
+        )
 
 
 def described_speed(found: EndpointSpeed) -> dict[str, Any]:
@@ -140,18 +155,22 @@ def _show(trial: Trial, *, called: bool) -> None:
         for line in trial.lines:
             console.print(f"  {line}")
     elif trial.works:
-        console.print("Nothing needs to be changed." if called else "It can be reached; without --no-call it is asked.")
+        console.print(_as_it_is(trial) if called else "It can be reached; without --no-call it is asked.")
+
+
+def _as_it_is(trial: Trial) -> str:
+    return "It works as it is declared, but for what is noted above." if trial.notes else "Nothing needs to be changed."
 
 
 def _calls(trial: Trial) -> str:
-    return f"{trial.calls} {'call' if trial.calls == 1 else 'calls'}"
+    return plural(trial.calls, "call")
 
 
 def facts(trial: Trial) -> list[tuple[str, str]]:
     """What is known, in words; what was not tried is left out."""
     found: list[tuple[str, str]] = []
     if trial.reached_s is not None:
-        models = "" if trial.models is None else f"; it lists {len(trial.models)} model{'s'[: len(trial.models) != 1]}"
+        models = "" if trial.models is None else f"; it lists {plural(len(trial.models), 'model')}"
         found.append(("reached", f"in {trial.reached_s:.2f} s{models}"))
     if trial.latency_s is not None:
         found.append(("answers", f"in {trial.latency_s:.2f} s, as {trial.answered_model or trial.model}"))
@@ -163,6 +182,12 @@ def facts(trial: Trial) -> list[tuple[str, str]]:
         found.append(("usage", _yes(trial.usage)))
     if trial.embedding_dimensions is not None:
         found.append(("embeddings", _dimensions(trial.embedding_dimensions)))
+    if trial.batches is not None:
+        found.append(("batches", _yes(trial.batches)))
+    if trial.scores:
+        found.append(("scores", "yes, of a text for a query"))
+    if trial.labels is not None:
+        found.append(("labels", ", ".join(trial.labels[:MOST_LABELS]) + " …" * (len(trial.labels) > MOST_LABELS)))
     found.append(("price", trial.price or "none for today"))
     return found
 
@@ -172,7 +197,12 @@ def _yes(value: bool | None) -> str:
 
 
 def _dimensions(count: int | None) -> str:
-    return "" if count is None else f"{count} dimensions" if count else "no"
+    return "" if count is None else f"{plural(count, 'dimension')}" if count else "no"
+
+
+def _of_texts(trial: Trial) -> str:
+    other = ": scores" if trial.scores else ": labels" if trial.labels is not None else ""
+    return f"{_dimensions(trial.embedding_dimensions)}{other}"
 
 
 def _show_all(found: Sequence[Trial]) -> None:
@@ -184,7 +214,7 @@ def _show_all(found: Sequence[Trial]) -> None:
             trial.endpoint, trial.answered_model or trial.model, _yes(trial.works),
             "" if trial.latency_s is None else f"{trial.latency_s:.2f}",
             "" if trial.structured is None else trial.structured or "no", _yes(trial.logprobs), _yes(trial.usage),
-            _dimensions(trial.embedding_dimensions), trial.price or "none",
+            _of_texts(trial), trial.price or "none",
             ", ".join(f"{key}: {value}" for key, value in trial.changes.items()),
         )
         for trial in found
@@ -198,5 +228,5 @@ def _show_all(found: Sequence[Trial]) -> None:
     calls, cost_usd = sum(trial.calls for trial in found), sum(trial.cost_usd for trial in found)
     if calls:
         console.print(
-            f"{calls} calls, {in_full(cost_usd)} paid (ai-assets ledger list). One alone: inference test NAME"
+            f"{plural(calls, 'call')}, {in_full(cost_usd)} paid (ai-assets ledger list). One alone: inference test NAME"
         )

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ai_assets.base.plural import plural
 from ai_assets.cli.golden import AsFormat, FromFile
 from ai_assets.cli.output import (
     AsJson,
@@ -19,6 +20,7 @@ from ai_assets.cli.output import (
     table,
 )
 from ai_assets.cli.signing import signer
+from ai_assets.evaluation.figures import lower, upper
 from ai_assets.evaluation.judged import FEWEST_RATED, JudgedOutputs, details_of, in_words, scores_of
 from ai_assets.evaluation.scoring import Score
 from ai_assets.signoff.judged_outputs import as_computed
@@ -46,9 +48,14 @@ def show(name: CollectionName, stage: OfStage = None, as_json: AsJson = False) -
         table(f"From 0 (the worst of the scale) to 1: {each.stage}", ("metric", "value", "95 %", "n"), rows, ("n",))
         console.print(f"{in_words(each)}.")
         if each.outdated:
-            console.print(f"{each.outdated} rated outputs have changed since, or are not judged, and count no more.")
+            console.print(
+                f"{plural(each.outdated, 'rated output has', 'rated outputs have')} changed since, "
+                "or been judged no more: no rating of that counts."
+            )
         if each.waiting:
-            console.print(f"{len(each.waiting)} partitions are not judged by this judge yet.")
+            console.print(
+                f"{plural(len(each.waiting), 'partition is', 'partitions are')} not judged by this judge yet."
+            )
 
 
 def _plain(found: JudgedOutputs) -> dict[str, Any]:
@@ -60,7 +67,7 @@ def _shown(value: float | None) -> str:
 
 
 def _bounds(score: Score) -> str:
-    return "" if score.interval is None else f"{score.interval.low:.3f} to {score.interval.high:.3f}"
+    return "" if score.interval is None else f"{lower(score.interval.low)} to {upper(score.interval.high)}"
 
 
 @app.command("sheet")
@@ -89,5 +96,6 @@ def import_file(
         return
     more = f", {found.replaced} replace what the same person said before" if found.replaced else ""
     console.print(
-        f"{found.new} new ratings of {judge.name} are in {found.file}{more}. They count from the next run on."
+        f"{found.file} now has {plural(found.new, 'new rating')} of {judge.name}{more}. "
+        "They count from the next run on."
     )

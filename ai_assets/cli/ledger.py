@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ai_assets.base.errors import StateUnavailable
+from ai_assets.base.plural import plural
 from ai_assets.cli.output import (
     AsJson,
     By,
@@ -114,7 +115,7 @@ def ambiguous(as_json: AsJson = False) -> None:
         return
     attempts_table("May have been billed", found)
     total = money(math.fsum(item.reserved_usd for item in found))
-    what = "1 attempt" if len(found) == 1 else f"{len(found)} attempts"
+    what = plural(len(found), "attempt")
     console.print(f"{what}, {total} at most. Look at the provider's bill, then say what you found:")
     console.print(f"  ai-assets ledger resolve {found[0].attempt} --billed    (or --not-billed; --usd for the amount)")
     console.print("Or let its usage export say it: ai-assets ledger reconcile --usage FILE")

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ai_assets.backup.moving import Move, move_state
+from ai_assets.backup.moving import Move, move_state, require_movable
+from ai_assets.base.plural import plural
 from ai_assets.cli.output import AsJson, console, drawn_bar, errors, home, print_json, table
 
 Target = Annotated[
@@ -25,6 +26,7 @@ def migrate_state(
     Nothing may run meanwhile. Killed, it leaves nothing half: run it again.
     """
     place = home()
+    require_movable(place, to)
     if not yes:
         typer.confirm("Copy the state store, and use the copy from then on?", abort=True, err=True)
     with _bar(quiet=as_json) as advance:
@@ -44,7 +46,7 @@ def _bar(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
         def tell(name: str, done: int, total: int) -> None:
             if not quiet and name not in said:
                 said.append(name)
-                errors.print(f"copying {name} ({done:,} of {total:,} rows so far)")
+                errors.print(f"copying {name} ({done:,} of {plural(total, 'row')} so far)")
 
         yield tell
         return
@@ -59,9 +61,11 @@ def _show(done: Move, *, environment: str, is_postgres: bool) -> None:
         table("", ["table", "rows", "digest"], rows, right=["rows"])
     else:
         console.print("An earlier attempt had copied everything; its end was made up for.")
+    tables = plural(len(done.tables), "table agrees", "tables agree") if done.tables else "all tables agree"
     console.print(
-        f"{done.source} is now {done.target}. Rows and digests of {len(done.tables) or 'all'} tables agree, and the "
-        f"audit chain of {done.audit_records:,} records holds there. The old store is kept and refuses to be used."
+        f"{done.source} is now {done.target}. Rows and digests of {tables}, and the "
+        f"audit chain of {plural(done.audit_records, 'record')} holds there. The "
+        "old store is kept and refuses to be used."
     )
     if is_postgres:
         console.print("Now set AI_ASSETS_STATE_URL to that address, with its password, wherever ai-assets runs.")

@@ -9,6 +9,7 @@ from rich.status import Status
 
 from ai_assets.base.collection_files import DEFS_FILE, FOLDER
 from ai_assets.base.home import DEFINITIONS_FILE
+from ai_assets.base.plural import plural
 from ai_assets.cli.errors import CollectionExists, NothingToScaffold
 from ai_assets.cli.output import console, errors, home, stores
 from ai_assets.cli.scaffold_entry import write_all
@@ -87,7 +88,7 @@ def new(
     write_all(name, files, declared, lambda: load_collection(root, name))
     _begin_project(home().project)
     _say(found)
-    console.print(f"Wrote {path}: {len(found.documents)} document files, {fitting.reason}.")
+    console.print(f"Wrote {path}: {plural(len(found.documents), 'document file')}, {fitting.reason}.")
     if stage is not None:
         _say_stage(stage, root / name, endpoint)
     console.print(f"Read it, then:  ai-assets run {name}")
@@ -97,7 +98,7 @@ def _telling(progress: Status, where: str) -> Callable[[int], None]:
     """On a terminal in place, elsewhere a line each."""
 
     def tell(number: int) -> None:
-        said = f"Looking at {where}: {number:,} files so far"
+        said = f"Looking at {where}: {plural(number, 'file')} so far"
         if console.is_terminal:
             progress.update(said)
         else:
@@ -113,7 +114,9 @@ def _stage(route: str, place: Source, found: Survey, progress: Status) -> ModelS
     if not console.is_terminal:
         errors.print("Reading a sample of the documents, to propose labels")
     texts = sample_texts(
-        place, found.documents, lambda number, all_: progress.update(f"Reading a sample: {number} of {all_} documents")
+        place,
+        found.documents,
+        lambda number, all_: progress.update(f"Reading a sample: {number} of {plural(all_, 'document')}"),
     )
     return ModelStage(route=route, labels=propose(texts, BuiltinEmbedder()), sampled=len(texts))
 
@@ -121,7 +124,7 @@ def _stage(route: str, place: Source, found: Survey, progress: Status) -> ModelS
 def _say(found: Survey) -> None:
     console.print(said_of(found))
     if found.skipped:
-        console.print(f"Skipped are {found.skipped_files} files:")
+        console.print(f"Skipped are {plural(found.skipped_files, 'file')}:")
         for line in skipped_in_words(found):
             console.print(f"  {line}")
     for problem, number in found.unreadable:
@@ -130,7 +133,9 @@ def _say(found: Survey) -> None:
 
 def _say_stage(stage: ModelStage, folder: Path, endpoint: WrittenEndpoint | None) -> None:
     labels = ", ".join(label.name for label in stage.labels) or "placeholders: too few documents to propose any"
-    console.print(f"Stage {STAGE} asks route {stage.route}; labels proposed from {stage.sampled} documents: {labels}.")
+    console.print(
+        f"Stage {STAGE} asks route {stage.route}; labels proposed from {plural(stage.sampled, 'document')}: {labels}."
+    )
     console.print(f"Edit the labels there and the prompt in {folder / PROMPT_FILE}.")
     if endpoint is not None:
         edit = f"; before a call fill in {', '.join(endpoint.to_edit)}" if endpoint.to_edit else ""

@@ -111,7 +111,11 @@ def signed_assets() -> "dict[str, Collection]":
 
 
 def stores() -> Stores:
-    return Stores.at(home())
+    from ai_assets.collection.catalog import Catalog
+
+    opened = Stores.at(home())
+    Catalog(opened.home).record_held()
+    return opened
 
 
 def stores_to_read() -> Stores:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ai_assets.base.plural import plural
 from ai_assets.cli.output import (
     AsJson,
     CollectionName,
@@ -28,7 +29,7 @@ from ai_assets.planning.changes import changed_collection
 from ai_assets.planning.plan import Plan, Range, described
 from ai_assets.planning.plan import plan as make_plan
 from ai_assets.planning.records import StagePlan
-from ai_assets.planning.words import dollars, headline, lasts, named, plural, time_of
+from ai_assets.planning.words import dollars, headline, lasts, named, time_of
 from ai_assets.run.spending_policy import SpendingQuestion
 from ai_assets.signoff.contracts import published_contracts, why_undeclarable
 from ai_assets.signoff.launches import Launch

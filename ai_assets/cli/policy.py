@@ -8,6 +8,7 @@ import typer
 
 from ai_assets.base.errors import FileUnwritable
 from ai_assets.base.home import project_directory
+from ai_assets.base.plural import plural
 from ai_assets.cli.output import (
     AsJson,
     CollectionName,
@@ -54,7 +55,7 @@ def run_the_tests(
                 why = f": {each.problem}" if each.problem else ""
                 console.print(led("failed", "bold red", f" {each.path}:{each.line}: {each.name}{why}"))
         failed = sum(not each.passed for each in found)
-        console.print(f"{len(found) - failed} of {len(found)} tests pass.")
+        console.print(f"{len(found) - failed} of {plural(len(found), 'test')} pass.")
     if not all(each.passed for each in found):
         raise typer.Exit(1)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ai_assets.base.plural import plural
 from ai_assets.cli.output import AsJson, By, console, home, person, print_json, stores, stores_to_read, table
 from ai_assets.costs import reconciliation
 from ai_assets.costs.reconciliation import PastReconciliation, ReconciledGroup, ReconciliationRequest
@@ -115,7 +116,7 @@ def _show(done: Sequence[ReconciledGroup], asked: ReconciliationRequest, *, appl
         return
     paid = sum(item.group.proven_nusd or 0 for item in proven)
     back = sum(item.group.maybe_nusd for item in proven) - paid
-    what = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+    what = plural(attempts, "attempt")
     if applied:
         console.print(f"{what} resolved: {_exact(paid)} paid, {_exact(back)} back to the budgets")
     else:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ai_assets.base.plural import plural
 from ai_assets.cli.output import (
     AsJson,
     By,
@@ -61,7 +62,8 @@ def publish(name: CollectionName, as_json: AsJson = False) -> None:
         print_json(asdict(live))
         return
     console.print(
-        f"Release {live.number} of {name} is live: {live.documents} documents in {len(live.parts)} partitions."
+        f"Release {live.number} of {name} is live: {plural(live.documents, 'document')} "
+        f"in {plural(len(live.parts), 'partition')}."
     )
     _say_targets(chosen, places)
     console.print(f'Ask it:  ai-assets search {name} "..."')
@@ -222,7 +224,9 @@ def at(
     elif found is None:
         console.print(f"{name} had no live release at {moment} (UTC).")
     else:
-        console.print(f"Release {found.number} of {name} was live: {found.documents} documents, {found.digest[:12]}.")
+        console.print(
+            f"Release {found.number} of {name} was live: {plural(found.documents, 'document')}, {found.digest[:12]}."
+        )
 
 
 @app.command("rollback")
@@ -244,5 +248,5 @@ def rollback(
     if as_json:
         print_json(asdict(target))
     else:
-        console.print(f"Release {target.number} of {name} is live: {target.documents} documents.")
+        console.print(f"Release {target.number} of {name} is live: {plural(target.documents, 'document')}.")
         _say_targets(chosen, places)

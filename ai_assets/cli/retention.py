@@ -1,10 +1,14 @@
 """`ai-assets retention`: removing now what the sensor removes from time to time, and legal holds."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ai_assets.base.home import HomeUnusable
+from ai_assets.base.plural import plural
 from ai_assets.base.tenants import load_tenants
 from ai_assets.cli.output import (
     AsJson,
@@ -27,7 +31,7 @@ from ai_assets.retention.disk import disk as disk_of
 from ai_assets.retention.leftovers import KINDS, RetentionContext
 from ai_assets.retention.sweep import find, sweep
 from ai_assets.run.operations import load_operations
-from ai_assets.storage.stores import Stores
+from ai_assets.storage.stores import Stores, is_there
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -49,7 +53,7 @@ def run(
     from ai_assets.orchestration.instance import instance
 
     places = stores_to_read() if dry_run else stores()
-    with instance(home()) as dagster:
+    with _dagster_to_read() if dry_run else instance(home()) as dagster:
         bench = _bench(places, dagster)
         if dry_run:
             found = list(find(bench))
@@ -67,7 +71,7 @@ def run(
         print_json({"removed": swept.number, "bytes": swept.size, "in_use": swept.in_use})
         return
     for kind, number in swept.number.items():
-        console.print(f"{number} x {KINDS[kind]}: {swept.size[kind]:,} bytes")
+        console.print(f"{number} x {KINDS[kind]}: {plural(swept.size[kind], 'byte')}")
     if not swept.number:
         console.print("Nothing was to be removed.")
     if swept.in_use:
@@ -105,9 +109,7 @@ def list_holds(as_json: AsJson = False) -> None:
 
 def show_disk(*, as_json: bool) -> None:
     """For `status --disk`."""
-    from ai_assets.orchestration.instance import instance
-
-    with instance(home()) as dagster:
+    with _dagster_to_read() as dagster:
         found = disk_of(_bench(stores_to_read(), dagster))
     if as_json:
         print_json(asdict(found))
@@ -117,7 +119,9 @@ def show_disk(*, as_json: bool) -> None:
 
 def _show(found: Disk) -> None:
     rows = [(place.name, f"{place.size:,}", f"{place.files:,}") for place in found.places]
-    table(f"{found.home}: {found.free:,} bytes are free on its disk", ("part", "bytes", "files"), rows,
+    table(
+        f"{found.home}: {plural(found.free, 'byte is', 'bytes are')} "
+        "free on its disk", ("part", "bytes", "files"), rows,
           ("bytes", "files"))  # fmt: skip
     gone = [(each.what, each.number, "?" if each.size is None else f"{each.size:,}") for each in found.may_go]
     table("May go" if gone else "Nothing may go now.", ("what", "number", "bytes"), gone, ("number", "bytes"))
@@ -126,7 +130,22 @@ def _show(found: Disk) -> None:
     console.print(led("Removed", "bold", f" {when} while `ai-assets up` runs; now by: ai-assets retention run"))
 
 
-def _bench(places: Stores, dagster: "DagsterInstance") -> RetentionContext:
+@contextmanager
+def _dagster_to_read() -> "Iterator[DagsterInstance | None]":
+    """None where no run was started yet, or the home cannot be written: Dagster opens no other."""
+    from ai_assets.orchestration.instance import instance
+
+    at = home()
+    with ExitStack() as opened:
+        found = None
+        try:
+            found = opened.enter_context(instance(at)) if is_there(at) else None
+        except HomeUnusable as error:
+            errors.print(f"Runs of Dagster are left out. {error}")
+        yield found
+
+
+def _bench(places: Stores, dagster: "DagsterInstance | None") -> RetentionContext:
     return RetentionContext(
         stores=places,
         settings=load_operations(places.home.operations).retention,

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 import typer
 
 from ai_assets.base.collector import collect_all
+from ai_assets.base.plural import plural
 from ai_assets.cli import asking_again, window_waiting
 from ai_assets.cli.batch_waiting import answered_of, say_waits, waits_of
 from ai_assets.cli.launching import Author, RunBy, author_of, said, signed_in
@@ -222,7 +223,9 @@ def run(
         })  # fmt: skip
     else:
         _show(chosen, report)
-        say_waits(waits_of(places, name, keys), name)
+        waits = waits_of(places, name, keys)
+        # What travels no more while something failed is what no provider took: it waits for no answer.
+        say_waits([each for each in waits if each.waiting or each.held_by] if report.failures else waits, name)
         window_waiting.say_windows(places, window_waiting.windows_of(places, name, keys), can_wait=True)
         asking_again.say_waiting(name, asking_again.waiting_of(chosen, places, keys))
     if report.interrupted:
@@ -366,7 +369,7 @@ class _Counts(Sink):
 
 
 def _sentence(outcome: Outcome) -> str:
-    found = f"{outcome.documents_out} documents"
+    found = plural(outcome.documents_out, "document")
     if outcome.quarantined:
         found += f", {outcome.quarantined} quarantined"
     digest = FrozenCandidate.of(outcome.manifest).digest
@@ -411,7 +414,7 @@ def _show(chosen: Collection, report: Report) -> None:
     columns = fitting_columns(report.ordered_rows(chosen), console.width)
     ended = len(report.counted.indexed) if report.interrupted else len(report.due)
     table(
-        f"{report.collection}: {ended} of {len(report.partitions)} partitions run in {report.seconds:.1f} s",
+        f"{report.collection}: {ended} of {plural(len(report.partitions), 'partition')} run in {report.seconds:.1f} s",
         list(columns),
         list(zip(*columns.values(), strict=True)),
         list(columns)[1:],
@@ -431,8 +434,8 @@ def _show(chosen: Collection, report: Report) -> None:
         )
     states = Counter(partition_states(chosen, stores()).values())
     if unreadable := states["unreadable"]:
-        noun = "partition holds" if unreadable == 1 else "partitions hold"
-        console.print(f"{unreadable} {noun} no document that can be read, so nothing of them is to be signed.")
+        held = plural(unreadable, "partition holds", "partitions hold")
+        console.print(f"{held} no document that can be read, so nothing of them is to be signed.")
     if waiting := states["awaiting sign-off"]:
-        noun = "partition waits" if waiting == 1 else "partitions wait"
-        console.print(f"{waiting} {noun} for sign-off. Look: ai-assets signoff list {report.collection}")
+        there = plural(waiting, "partition waits", "partitions wait")
+        console.print(f"{there} for sign-off. Look: ai-assets signoff list {report.collection}")

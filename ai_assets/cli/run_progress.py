@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ai_assets.base.money import dollars
+from ai_assets.base.plural import plural
 from ai_assets.cli.output import console, errors
 from ai_assets.run.events import DatasetMade, RunEvent, Waiting
 from ai_assets.run.progress import ProgressLines, RunProgress, StageProgress
@@ -86,7 +87,7 @@ def drawn(stages: Sequence[StageProgress], width: int, rows: int) -> RenderResul
     """A row for each stage, and below it why calls failed. Where not all fit, those that ended are left out first."""
     shown = _fitting(stages, rows)
     if len(shown) < len(stages):
-        yield Padding(Text(f"{len(stages) - len(shown)} more stages", style="dim"), (0, 0, 0, 2))
+        yield Padding(Text(f"{plural(len(stages) - len(shown), 'more stage')}", style="dim"), (0, 0, 0, 2))
     numbers = max((len(_numbers(stage)) for stage in shown), default=0)
     named = max((len(stage.asset) for stage in shown), default=0)
     names = min(named, LONGEST_NAME, max(LEAST_NAME, width - GAPS - LEAST_BAR - numbers))
@@ -115,13 +116,13 @@ def _numbers(stage: StageProgress) -> str:
     parts = [
         f"{stage.done:,}{total}",
         f"{stage.reused:,} reused" if stage.reused else "",
-        f"{spend.calls:,} call{'' if spend.calls == 1 else 's'} {dollars(spend.cost_usd)}" if spend.attempts else "",
+        f"{plural(spend.calls, 'call')} {dollars(spend.cost_usd)}" if spend.attempts else "",
     ]
     return "  ".join(part for part in parts if part)
 
 
 def _trouble(stage: StageProgress) -> str:
-    failed = f"{stage.failed:,} partition{'' if stage.failed == 1 else 's'} failed" if stage.failed else ""
+    failed = f"{plural(stage.failed, 'partition')} failed" if stage.failed else ""
     return "; ".join(part for part in (stage.trouble_in_words, failed) if part)
 
 

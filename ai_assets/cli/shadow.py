@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from ai_assets.base.plural import plural
 from ai_assets.cli import backfill as backfill_command
 from ai_assets.cli.launching import RunBy, author_of
 from ai_assets.cli.output import (
@@ -29,9 +30,10 @@ from ai_assets.cli.output import (
 from ai_assets.cli.shadow_promotion import Promotion, chosen_variant, promote
 from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import Collection
+from ai_assets.evaluation.figures import between
 from ai_assets.planning import backfills
 from ai_assets.planning.plan import described
-from ai_assets.planning.words import dollars, interval, plural
+from ai_assets.planning.words import dollars, interval
 from ai_assets.shadow import records
 from ai_assets.shadow.shadowing import (
     SAMPLE,
@@ -313,9 +315,9 @@ def _show_variant(kind: str, found: VariantResult, documents: Sequence[ComparedD
         table("Side by side (ai-assets answer CALL)", ("document", "live", "new"), calls)
     if found.quality is not None:
         each = found.quality
-        bounds = "" if each.low is None or each.high is None else f" [{each.low:+.3f}, {each.high:+.3f}]"
+        bounds = "" if each.low is None or each.high is None else f" {between(each.low, each.high)}"
         console.print(
-            f"Right on {each.n} golden documents: {each.live_right} live, {each.new_right} new; difference "
+            f"Right on {plural(each.n, 'golden document')}: {each.live_right} live, {each.new_right} new; difference "
             f"{each.difference:+.3f}{bounds}, {each.better} better, {each.worse} worse, p {each.chance:.3f}."
         )
     if found.slices:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ai_assets.base.plural import plural
 from ai_assets.cli.output import (
     AsJson,
     By,
@@ -104,7 +105,7 @@ def show(name: CollectionName, partition: str, as_json: AsJson = False) -> None:
     waits = f", {held} held for a person" if held else ""
     counts = ", ".join(f"{len(changes[name])} {name}" for name in ("added", "changed", "removed"))
     console.print(
-        f"{changes['documents']} documents, {changes['quarantined']} quarantined{holes}{waits}; "
+        f"{plural(changes['documents'], 'document')}, {changes['quarantined']} quarantined{holes}{waits}; "
         f"{live}: {counts}, {changes['unchanged']} unchanged; made for {money(changes['cost_usd'])}"
     )
     _show_authors(request)

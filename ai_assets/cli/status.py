@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ai_assets.base.plural import plural
 from ai_assets.cli.asking_again import say_waiting, show_people
 from ai_assets.cli.checkpoints import say_problems
 from ai_assets.cli.output import (
@@ -72,10 +73,10 @@ def status(
 
 def _show_flying(whose: str, found: InFlight) -> None:
     if found.calls:
-        what = "1 call" if found.calls == 1 else f"{found.calls} calls"
+        what = plural(found.calls, "call")
         console.print(f"{whose}in flight now: {what}, {money(usd_of(found.reserved_nusd))} reserved")
     if found.maybe_attempts:
-        what = "1 attempt" if found.maybe_attempts == 1 else f"{found.maybe_attempts} attempts"
+        what = plural(found.maybe_attempts, "attempt")
         most = money(usd_of(found.maybe_nusd))
         console.print(f"{whose}{what} may have been billed, {most} at most: ai-assets ledger ambiguous")
 
@@ -88,7 +89,10 @@ def _show_golden(chosen: Collection, places: Stores) -> None:
     for gate in found.gates:
         console.print(f"Golden labels: {gate.gate}: {gate.standing.in_words}")
     if found.waiting:
-        console.print(f"{found.waiting} drawn documents wait for a golden label. On the desk: /golden")
+        console.print(
+            f"{plural(found.waiting, 'drawn document waits', 'drawn documents wait')} "
+            "for a golden label. On the desk: /golden"
+        )
 
 
 def _plain(item: CollectionStatus) -> dict[str, Any]:
@@ -113,8 +117,14 @@ def _show_partitions(item: CollectionStatus, *, everything: bool) -> None:
     if exceptional:
         table("", ("partition", "state"), exceptional[-MOST_SHOWN:])
     if (more := len(exceptional) - MOST_SHOWN) > 0:
-        console.print(f"... and {more} earlier partitions that are not settled (--all shows every partition).")
-    console.print(f"{len(every) - len(exceptional)} partitions are {', '.join(SETTLED)} (--all shows them).")
+        console.print(
+            f"... and {plural(more, 'earlier partition is', 'earlier partitions are')} "
+            "not settled (--all shows every partition)."
+        )
+    console.print(
+        f"{plural(len(every) - len(exceptional), 'partition is', 'partitions are')} "
+        f"{', '.join(SETTLED)} (--all shows them)."
+    )
 
 
 def _show(item: CollectionStatus, *, details: bool, everything: bool) -> None:
@@ -129,7 +139,9 @@ def _show(item: CollectionStatus, *, details: bool, everything: bool) -> None:
     for state in item.targets:
         serves = f"serves release {state.serves}" if state.serves else "serves nothing yet"
         again = (
-            f"; {state.error} (tried {state.tries} times, again from {state.next_try_at} UTC)" if state.error else ""
+            f"; {state.error} (tried {plural(state.tries, 'time')}, again from {state.next_try_at} UTC)"
+            if state.error
+            else ""
         )
         console.print(f"{state.target} {serves}{again}")
     if item.documents:

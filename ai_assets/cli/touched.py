@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from ai_assets.base.plural import plural
 from ai_assets.cli.errors import ReachUnclear
 from ai_assets.cli.output import (
     AsJson,
@@ -57,7 +58,8 @@ def _show(found: Touched) -> None:
     unknown = f" ({found.unpriced:,} of unknown price)" if found.unpriced else ""
     console.print(led(
         f"{found.asked.by} {found.asked.value}", "bold",
-        f": {rows:,} rows of {found.collection}{more}; {found.answers:,} answers, {money(found.cost_usd)}{unknown}",
+        f": {plural(rows, 'row')} of {found.collection}{more}; {plural(found.answers, 'answer')}, "
+        f"{money(found.cost_usd)}{unknown}",
     ))  # fmt: skip
     told = [
         (release.number, "live" if release.live else "", release.published_at[:16], f"{release.rows:,}",
@@ -73,11 +75,11 @@ def _show(found: Touched) -> None:
     ]  # fmt: skip
     table("Rows", ("stage", "partition", "document", "current", "releases", "call"), lines)
     if rows > SHOWN:
-        console.print(f"and {rows - SHOWN:,} more rows: --json has all")
+        console.print(f"and {plural(rows - SHOWN, 'more row')}: --json has all")
     for command in found.backfills:
         console.print(f"What making them again would cost: {command}", soft_wrap=True)
     if found.more_backfills:
-        console.print(f"and {found.more_backfills} more ranges of partitions")
+        console.print(f"and {plural(found.more_backfills, 'more range')} of partitions")
     if found.current and not found.backfills:
         console.print("No model of a route was asked for these rows, so there is nothing to price.")
     elif not found.backfills:

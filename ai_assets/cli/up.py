@@ -11,6 +11,7 @@ import typer
 from ai_assets.base.errors import AiAssetsError
 from ai_assets.base.extras import need
 from ai_assets.base.home import Home
+from ai_assets.base.plural import plural
 from ai_assets.cli.output import all_collections, console, stores
 from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import Collection
@@ -149,14 +150,16 @@ def _first_run(item: Collection, places: Stores, supervisor: "Supervisor") -> No
         )
         for group in consecutive(keys, keys, item.settings.partitions.per_run)
     ]
-    console.print(f"First run of {item.name}: {len(keys)} partitions. Watch it: {supervisor.url}/runs/{runs[0]}")
+    console.print(
+        f"First run of {item.name}: {plural(len(keys), 'partition')}. Watch it: {supervisor.url}/runs/{runs[0]}"
+    )
     done, told = 0, -1
     while any(supervisor.api.run_status(run) not in ("SUCCESS", "FAILURE", "CANCELED") for run in runs):
         time.sleep(POLL_S)
         with places.state.read() as connection:
             done = _candidates(connection, item.name)
         if done != told:
-            console.print(f"{item.name}: {done} of {len(keys)} partitions have a candidate")
+            console.print(f"{item.name}: {done} of {plural(len(keys), 'partition has', 'partitions have')} a candidate")
             told = done
     _say_next(item, places, supervisor.desk_url)
 
@@ -177,9 +180,13 @@ def _say_next(item: Collection, places: Stores, desk: str) -> None:
     states = list(partition_states(item, places).values())
     failed, waiting = states.count("failed"), states.count("awaiting sign-off")
     if failed:
-        console.print(f"{failed} partitions of {item.name} failed; see: ai-assets status {item.name}")
+        console.print(f"{plural(failed, 'partition')} of {item.name} failed; see: ai-assets status {item.name}")
     if waiting:
-        found = f"1 partition of {item.name} waits" if waiting == 1 else f"{waiting} partitions of {item.name} wait"
+        found = (
+            f"1 partition of {item.name} waits"
+            if waiting == 1
+            else f"{plural(waiting, 'partition')} of {item.name} wait"
+        )
         question = item.golden_queries[0].query if item.golden_queries else "..."
         console.print(f"\n{found} for sign-off. Look and decide:  {desk}/?collection={item.name}\n")
         console.print(

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ai_assets.cli.output import AsJson, console, home, print_json
-from ai_assets.collection.catalog import Catalog
+from ai_assets.cli.output import AsJson, all_collections, console, home, print_json
 from ai_assets.costs.dbt_docs import write_docs
 from ai_assets.costs.marts import warehouse_sources
 from ai_assets.reading.contract_schemas import dbt_sources
@@ -51,9 +50,11 @@ def path(as_json: AsJson = False) -> None:
 
 @app.command("sources")
 def sources() -> None:
-    """sources.yml for a dbt project of your own: the marts, and each collection that has a contract."""
+    """sources.yml for a dbt project of your own: the marts, and each collection or signed asset with a contract."""
     sys.stdout.write(warehouse_sources())
-    for each in Catalog(home()).all():
+    for each in all_collections(signed=True):
         if each.contract is not None:
-            [_, *lines] = dbt_sources(each.name, each.contract.contract, said_in_definitions(each)).splitlines()
+            of_asset = each.signed_asset is not None
+            known = said_in_definitions(each)
+            [_, *lines] = dbt_sources(each.name, each.contract.contract, known, of_asset=of_asset).splitlines()
             sys.stdout.write("\n".join(lines[lines.index("sources:") + 1 :]) + "\n")

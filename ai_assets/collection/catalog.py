@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ai_assets.base.collection_files import FOLDER, CatalogEntry, declared_collections
+from ai_assets.base.collection_files import (
+    FOLDER,
+    CatalogEntry,
+    declared_collections,
+    held_in_memory,
+    hold_in_memory,
+    makes_no_home,
+)
 from ai_assets.base.durable import write_whole
 from ai_assets.base.home import Home
 from ai_assets.base.import_path import look_first_in
@@ -83,6 +90,17 @@ class Catalog:
             return
         if known is not None and known.folder.resolve() != entry.folder.resolve():
             raise CollectionElsewhere(name, known.folder, entry.folder, self.home.root)
+        if makes_no_home() and not self.home.root.is_dir():
+            hold_in_memory(self.home, name, entry)
+            return
+        self._write(name, entry)
+
+    def record_held(self) -> None:
+        """What was loaded before there was a home."""
+        for name, entry in held_in_memory(self.home).items():
+            self._write(name, entry)
+
+    def _write(self, name: str, entry: CatalogEntry) -> None:
         try:
             self.home.ensure()
             (self.home.root / FOLDER).mkdir(exist_ok=True)

@@ -18,7 +18,9 @@ from ai_assets.storage.digest import Json, digest
 NAME = "contract"
 """Of the gate, the check and the key."""
 FILE = "contract.yaml"
-PromisedType: TypeAlias = Literal["string", "integer", "number", "boolean", "strings", "vector"]
+PromisedType: TypeAlias = Literal[
+    "string", "integer", "number", "boolean", "strings", "vector", "date", "timestamp", "decimal"
+]
 PromisedTable: TypeAlias = Literal["documents", "chunks"]
 OnBreak: TypeAlias = Literal["refuse", "waive"]
 ADDED_BY_READER: Mapping[str, PromisedType] = {
@@ -34,6 +36,8 @@ SOMETIMES: Mapping[PromisedTable, Mapping[str, PromisedType]] = {
 }  # fmt: skip
 """Columns that are written only where a row says something there, or only by newer built-in parts. Readers of a
 contract that promises one have it all the same, and empty."""
+NOTHING = "nothing"
+"""The type of a column that is empty in every row: it keeps any promise that does not require a value."""
 _MOST_SHOWN = 5
 
 
@@ -193,13 +197,18 @@ class DeclaredContract:
 
     contract: Contract
     on_break: OnBreak
-    path: Path
+    path: Path | None
+    """None where a signed asset declares it in its code."""
     lines: Mapping[tuple[PromisedTable, str] | None, int | None]
     """Of each column; of the version under None."""
+    asset: str | None = None
+    """The signed asset that it is of."""
 
     @property
     def place(self) -> str:
         """Of its version, as people are told on any machine."""
+        if self.path is None:
+            return f"signed({self.asset})"
         line = self.lines.get(None)
         return f"{self.path.name}:{line}" if line is not None else self.path.name
 
@@ -235,22 +244,28 @@ class BrokenPromise:
 
 
 def broken_columns(
-    contract: Contract, table: PromisedTable, found: Mapping[str, FoundColumn]
+    contract: Contract, table: PromisedTable, found: Mapping[str, FoundColumn], *, of_asset: bool = False
 ) -> Iterator[BrokenPromise]:
-    """By names, types and what is known of values. Whether required ones are there is seen in rows alone."""
+    """By names, types and what is known of values. Whether required ones are there is seen in rows alone.
+
+    `of_asset`: the columns are somebody's own, of an asset that is signed, and none is written only sometimes.
+    """
     for name, promised in contract.of(table).items():
         if name in ADDED_BY_READER:
             continue
         there = found.get(name)
         if there is None:
-            if promised.required or name not in SOMETIMES[table]:
+            if promised.required or of_asset or name not in SOMETIMES[table]:
                 yield BrokenPromise(table=table, column=name, problem=f"was {promised.in_words} and is gone")
         elif problem := _changed(promised, there):
             yield BrokenPromise(table=table, column=name, problem=problem)
 
 
 def _changed(promised: ColumnPromise, there: FoundColumn) -> str | None:
-    same = promised.type == there.type and promised.dimensions in (None, there.dimensions)
+    if there.type == NOTHING:
+        return None
+    is_number = promised.type == "number" and there.type == "integer"
+    same = (promised.type == there.type or is_number) and promised.dimensions in (None, there.dimensions)
     if not same or (promised.space is not None and there.space is not None and promised.space != there.space):
         return f"was {promised.in_words} and is {there.in_words}"
     known = there.values or () if promised.values is not None else ()

@@ -92,8 +92,8 @@ def _declared(
 
 
 def broken_by_definition(collection: "Collection") -> list[BrokenPromise]:
-    """What the definitions alone break, before anything is computed."""
-    if collection.contract is None:
+    """What the definitions alone break, before anything is computed. Of a signed asset only its rows tell."""
+    if collection.contract is None or collection.signed_asset is not None:
         return []
     contract = collection.contract.contract
     return [
@@ -106,6 +106,7 @@ def require_kept(collection: "Collection") -> None:
     declared = collection.contract
     if declared is None or declared.on_break != "refuse":
         return
+    assert declared.path is not None
     gathered = Gathered()
     for broken in broken_by_definition(collection):
         made = release_columns(collection, broken.table)
@@ -121,8 +122,9 @@ def require_kept(collection: "Collection") -> None:
 def remedy(name: str, declared: DeclaredContract) -> str:
     """What to do about a contract that is broken."""
     how = f"ai-assets contract {name} --write --of definitions"
-    if declared.path.name == DEFS_FILE:
-        how = f"what holds now, with version: {declared.contract.version + 1}"
+    if declared.asset is not None or declared.place.startswith(DEFS_FILE):
+        there = f" in {declared.path.name}" if declared.asset is not None and declared.path is not None else ""
+        how = f"what holds now{there}, with version: {declared.contract.version + 1}"
     return f"Bring it back, or declare the break with the next version: {how}"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ai_assets.base.plural import plural
 from ai_assets.collection.partitions import PartitionScheme, Unassigned, period_start
 from ai_assets.collection.settings import PartitionSettings
 
@@ -44,7 +45,7 @@ def guess(name: str, paths: Sequence[str]) -> Guess:
     because = "; ".join(filter(None, (found, why_not)))
     return Guess(
         lines=("by: shards", f"count: {count}      # fixed: another number moves documents between shards"),
-        reason=f"in {count} {'shard' if count == 1 else 'shards'} ({because})",
+        reason=f"in {plural(count, 'shard')} ({because})",
         partitions=count,
     )
 
@@ -65,7 +66,10 @@ def _by_date(name: str, paths: Sequence[str]) -> Guess | str:
         left = f"; the other {others} belong to no partition" if others else ""
         return Guess(
             lines=(f"by: {by}", f"start: {first}", until),
-            reason=f"partitioned by {by} ({len(dates)} of {len(paths)} paths carry a date{left})",
+            reason=(
+                f"partitioned by {by} ({len(dates)} of {plural(len(paths), 'path carries', 'paths carry')} "
+                f"a date{left})"
+            ),
             partitions=number,
         )
     return f"the dates in the paths reach from {first} to {end}, which is too many months for partitions"
@@ -77,15 +81,25 @@ def _by_folder(paths: Sequence[str]) -> tuple[Guess | None, str]:
     if len(inside) < 2:
         return None, "no folders to go by"
     if inside.total() < ENOUGH * len(paths):
-        return None, f"{outside} of {len(paths)} documents lie in no folder"
+        return None, f"{outside} of {plural(len(paths), 'document lies', 'documents lie')} in no folder"
     mean, usual = inside.total() / len(inside), statistics.median(inside.values())
     if mean >= FEWEST_IN_A_FOLDER > usual:
-        half = f"half of the {len(inside)} folders hold fewer than {FEWEST_IN_A_FOLDER} documents"
+        half = (
+            f"half of the {plural(len(inside), 'folder holds', 'folders hold')} "
+            f"fewer than {FEWEST_IN_A_FOLDER} documents"
+        )
         return None, f"{half}, too few for a partition each"
     if mean < FEWEST_IN_A_FOLDER:
-        return None, f"{len(inside)} folders hold {mean:.1f} documents on average, too few for a partition each"
+        return (
+            None,
+            f"{plural(len(inside), 'folder holds', 'folders hold')} {mean:.1f} documents "
+            "on average, too few for a partition each",
+        )
     if len(inside) > MOST_FOLDERS:
-        return None, f"{len(inside)} folders are more than the {MOST_FOLDERS} that make good partitions"
+        return (
+            None,
+            f"{plural(len(inside), 'folder is', 'folders are')} more than the {MOST_FOLDERS} that make good partitions",
+        )
     left = f"; the other {outside} belong to no partition" if outside else ""
     reason = f"partitioned by folder ({len(inside)} of them, {mean:.0f} documents each on average{left})"
     return Guess(lines=("by: folder",), reason=reason, partitions=len(inside)), ""

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ai_assets.base.plural import plural
 from ai_assets.collection.builtins import VERSIONS, newest
 from ai_assets.collection.label_proposals import ProposedLabel
 from ai_assets.collection.loading import COMPONENT_TYPE
@@ -73,14 +74,14 @@ def said_of(found: Survey) -> str:
     """How many files there are, and what they are."""
     formats = ", ".join(f"{number} {kind}" for kind, number in found.formats)
     more = "" if found.is_whole else f"; there are more than the {found.files} that were looked at"
-    return f"{found.files} files found, {len(found.documents)} of them documents ({formats}){more}."
+    return f"{plural(found.files, 'file')} found, {len(found.documents)} of them documents ({formats}){more}."
 
 
 def skipped_in_words(found: Survey) -> list[str]:
     """A line for each frequent kind of files that are skipped, one for the rest of them."""
     lines = [_skipped(each) for each in found.skipped[:MOST_KINDS]]
     if rest := found.skipped[MOST_KINDS:]:
-        lines.append(f"{sum(each.number for each in rest)} of {len(rest)} other kinds")
+        lines.append(f"{sum(each.number for each in rest)} of {plural(len(rest), 'other kind')}")
     return lines
 
 
@@ -141,7 +142,7 @@ def _example_stage() -> str:
 def _model_stage(stage: ModelStage) -> str:
     labels = "".join(_label_lines(label, stage.sampled) for label in stage.labels) or _placeholder_labels()
     how = (
-        f"proposed from {stage.sampled} documents by their likeness: a draft"
+        f"proposed from {plural(stage.sampled, 'document')} by their likeness: a draft"
         if stage.labels
         else "placeholders, because too few documents are there to propose any"
     )

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from ai_assets.base.compute import ComputeSettings
 from ai_assets.base.due import WithDeadline
+from ai_assets.base.plural import plural
 from ai_assets.base.window_settings import Windows, hours_of, known_timezone
 from ai_assets.base.windows import WeeklyHours
 from ai_assets.base.yaml_settings import Strict, nearest, refuse, wrong
@@ -383,12 +384,17 @@ class SignoffSettings(Strict):
         people = set(self.approvers)
         named = people if not any(name.startswith(GROUP) for name in people) else set[str]()
         if named and len(named) < self.approvals:
-            yield wrong(f"{self.approvals} approvals are asked of only {len(named)} approvers")
+            yield wrong(
+                f"{plural(self.approvals, 'approval is', 'approvals are')} asked "
+                f"of only {plural(len(named), 'approver')}"
+            )
         elif len(named) == 1 and self.unknown_author == "two":
             yield wrong("'two' approvals are asked of only 1 approver", "unknown_author")
         for group, number in self.needed_from.items():
             if not 1 <= number <= self.approvals:
-                yield wrong(f"{number} of {self.approvals} approvals cannot come from one group", "needed_from", group)
+                yield wrong(
+                    f"{number} of {plural(self.approvals, 'approval')} cannot come from one group", "needed_from", group
+                )
 
 
 class ScheduleSettings(Strict):
@@ -420,7 +426,7 @@ def _cron_problem(value: str) -> str | None:
     """Numbers, names, lists, ranges and steps: what every cron knows, and Dagster too."""
     fields = value.split()
     if len(fields) != len(_CRON_FIELDS):
-        return f"it has {len(fields)} fields, not 5"
+        return f"it has {plural(len(fields), 'field')}, not 5"
     for text, (name, least, most) in zip(fields, _CRON_FIELDS, strict=True):
         for part in text.lower().split(","):
             match = re.fullmatch(r"(?:\*|(\w+)(?:-(\w+))?)(?:/(\d+))?", part, re.ASCII)

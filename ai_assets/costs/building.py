@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from ai_assets.base.home import Home
+from ai_assets.base.plural import plural
 from ai_assets.costs import load_raw
 from ai_assets.costs.comments import describe
 from ai_assets.costs.day_rows import ATTEMPT_FACTS
@@ -58,6 +59,8 @@ class Building:
     """The live warehouse was made from the very same, so none was built."""
     marts: Sequence[Mart]
     tests: Sequence[Step]
+    sql: Mapping[str, str]
+    """By table, what dbt ran; nothing where none was built."""
 
 
 def is_due(stores: Stores) -> bool:
@@ -116,9 +119,9 @@ def build(stores: Stores, lease: Lease, say: Say = lambda _line: None) -> Buildi
     fingerprint = _wanted(stores, days, inference)
     if fingerprint == _live_fingerprint(stores.home):
         say("the warehouse is up to date")
-        return Building(fingerprint=fingerprint, unchanged=True, marts=_marts(stores.home, {}), tests=())
+        return Building(fingerprint=fingerprint, unchanged=True, marts=_marts(stores.home, {}), tests=(), sql={})
     with building_for(stores.home, lease) as site, dbt_build.starting(site) as build_marts:
-        say(f"loading {len(days)} days, {sum(day.attempts.rows for day in days):,} attempts")
+        say(f"loading {plural(len(days), 'day')}, {plural(sum(day.attempts.rows for day in days), 'attempt')}")
         load_raw.load(site, stores, days, inference, _built(fingerprint, days))
         say("dbt build")
         steps = build_marts()
@@ -129,6 +132,7 @@ def build(stores: Stores, lease: Lease, say: Say = lambda _line: None) -> Buildi
         unchanged=False,
         marts=_marts(stores.home, models),
         tests=[step for step in steps if step.is_test],
+        sql={step.name: step.sql for step in steps if not step.is_test},
     )
 
 

@@ -48,6 +48,8 @@ class Step:
     is_test: bool
     seconds: float
     passed: bool
+    sql: str
+    """As dbt ran it."""
 
 
 @contextlib.contextmanager
@@ -55,7 +57,7 @@ def starting(site: Site) -> Iterator[Callable[[], Sequence[Step]]]:
     """A dbt that gets ready, and what lets it build. Until then it leaves the file alone; at the end it is gone."""
     need("costs", "The cost warehouse")
     process = subprocess.Popen(
-        [sys.executable, ai_assets.base.child_main.__file__, str(os.getpid()), __name__],
+        _command(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -68,6 +70,10 @@ def starting(site: Site) -> Iterator[Callable[[], Sequence[Step]]]:
             yield lambda: _build(invocation, site)
         finally:
             process.kill()
+
+
+def _command() -> list[str]:
+    return [sys.executable, ai_assets.base.child_main.__file__, str(os.getpid()), __name__]
 
 
 def _invocation(process: "subprocess.Popen[bytes]", site: Site) -> "DbtCliInvocation":
@@ -143,6 +149,7 @@ def _step(found: Mapping[str, Any], node: Mapping[str, Any]) -> Step:
         is_test=is_test,
         seconds=found["execution_time"],
         passed=found["status"] in ("pass", "success"),
+        sql=found["compiled_code"] or "",
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, get_args
 
+from ai_assets.base.plural import plural
 from ai_assets.costs.tables import Cell, Column, Table
 
 Dimension = Literal[
@@ -346,5 +347,5 @@ def table_of_series(found: Series) -> Table:
         [start, total, *(values[place] for _, values in found.parts)]
         for place, (start, total) in enumerate(zip(found.starts, sums, strict=True))
     ]
-    day = Column("day", "day" if found.step == 1 else f"{found.step} days from")
+    day = Column("day", "day" if found.step == 1 else f"{plural(found.step, 'day')} from")
     return Table(columns=[day, MONEY[0], *parts], rows=rows)

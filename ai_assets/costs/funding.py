@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from ai_assets.base.plural import plural
 from ai_assets.collection.loading import Collection
 from ai_assets.costs.tables import dollars
 from ai_assets.inference import budget_status
@@ -57,7 +58,7 @@ def cost_summary(outcome: "Outcome") -> str:
     spent = None if outcome.unchanged else outcome.manifest.stats.get("spend")
     if not spent or not (spent["calls"] or spent["reused"]):
         return f"{_usd(outcome.cost_usd)} paid" if outcome.cost_usd else "free"
-    asked = f"{_count(spent['calls'], 'call')}, {_count(spent['reused'], 'answer')} reused"
+    asked = f"{plural(spent['calls'], 'call')}, {plural(spent['reused'], 'answer')} reused"
     said = [f"{_usd(spent['cost_usd'])} paid", f"{_usd(spent['reused_usd'])} saved"]
     if spent["maybe_usd"]:
         said.append(f"{_usd(spent['maybe_usd'])} may have been billed")
@@ -66,10 +67,6 @@ def cost_summary(outcome: "Outcome") -> str:
 
 def _usd(amount: float) -> str:
     return in_dollars(nusd_of(amount))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def run_cost(connection: sa.Connection, run_id: str) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.plural import plural
 from ai_assets.costs.day_rows import ATTEMPTS, REUSES, Rows
 from ai_assets.inference.prices import NUSD
 from ai_assets.storage.digest import digest
@@ -83,7 +84,7 @@ class LedgerAltered(UserError):
 
 def _amount(what: str, value: int) -> str:
     name, _, unit = what.rpartition("_")
-    return f"{name} of ${value / NUSD:.9f}" if unit == "nusd" else f"{value} {what}"
+    return f"{name} of ${value / NUSD:.9f}" if unit == "nusd" else plural(value, what.removesuffix("s"))
 
 
 def due_days(stores: Stores, moment: str | None = None) -> list[str]:

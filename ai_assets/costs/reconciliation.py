@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from ai_assets.base.errors import StateUnavailable, UserError
+from ai_assets.base.plural import plural
 from ai_assets.base.yaml_settings import nearest
 from ai_assets.inference import ledger_totals, reconciling, resolving
 from ai_assets.inference.history import name_of
@@ -174,9 +175,9 @@ def _note(file: UsageFile, group: ReconciliationGroup) -> str:
     source = f"by the provider's totals in {file.name} (sha256 {file.digest[:DIGEST_CHARACTERS]})"
     billed, of = group.more_requests or 0, group.maybe_requests
     if not billed:
-        return f"{source}: none of {of} requests was billed"
+        return f"{source}: none of {plural(of, 'request')} was billed"
     total = usd_of(group.proven_nusd or 0)
-    return f"{source}: {billed} of {of} requests billed, ${total:.9f} in all, divided by what was reserved"
+    return f"{source}: {billed} of {plural(of, 'request')} billed, ${total:.9f} in all, divided by what was reserved"
 
 
 def _is_known(connection: sa.Connection, digest: str) -> bool:

@@ -27,6 +27,14 @@ class NothingToDeploy(UserError):
         super().__init__(f"{project} has no collection. Make one with: ai-assets new NAME")
 
 
+class RenderingUnwritable(UserError):
+    def __init__(self, folder: Path, error: OSError) -> None:
+        super().__init__(
+            f"Manifests cannot be written to {folder}: {error.strerror} ({error.filename or folder}). Name a folder "
+            "that can be written, or correct its permissions, and render again."
+        )
+
+
 class RenderingDiffers(UserError):
     def __init__(self, folder: Path, differences: Sequence[str]) -> None:
         shown = "; ".join(differences[:10]) + ("; ..." if len(differences) > 10 else "")

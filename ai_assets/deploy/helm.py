@@ -24,6 +24,7 @@ def helm_values(plan: DeploymentPlan) -> RenderedFile:
             "type": "CustomRunLauncher",
             "config": {"customRunLauncher": {key: launcher[key] for key in ("module", "class", "config")}},
         },
+        "dagsterDaemon": {"runMonitoring": {"enabled": True, "maxResumeRunAttempts": plan.cluster.retries}},
         "dagster-user-deployments": {
             "enabled": True,
             "deployments": [_deployment(plan, each) for each in plan.with_code],

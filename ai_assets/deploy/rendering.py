@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ai_assets.base.durable import write_whole
-from ai_assets.deploy.errors import RenderingDiffers
+from ai_assets.deploy.errors import RenderingDiffers, RenderingUnwritable
 from ai_assets.deploy.helm import helm_values
 from ai_assets.deploy.namespace_files import namespace_files
 from ai_assets.deploy.plan import DeploymentPlan
@@ -55,6 +55,13 @@ def _one_replica(name: str) -> dict[str, object]:
 
 def write(folder: Path, files: Mapping[str, str]) -> list[str]:
     """The paths that were changed; files of an earlier rendering that are no more are removed."""
+    try:
+        return _written(folder, files)
+    except OSError as error:
+        raise RenderingUnwritable(folder, error) from error
+
+
+def _written(folder: Path, files: Mapping[str, str]) -> list[str]:
     changed = []
     for path, text in files.items():
         target = folder / path

@@ -58,6 +58,7 @@ def dagster_yaml(plan: DeploymentPlan) -> str:
         behind_proxy=plan.behind_proxy,
         in_postgres=True,
         launcher=launcher_config(plan.cluster, plan.project, with_secrets=False),
+        resumes=plan.cluster.retries,
     )
     return dumped(settings)
 

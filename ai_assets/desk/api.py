@@ -1,12 +1,15 @@
 """The REST surface of the desk, mounted at /api. Its document is /api/openapi.json; the desk's own pages use it too."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request
 from starlette.exceptions import HTTPException
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.masking import masked
+from ai_assets.base.printable import printable
 from ai_assets.desk import api_golden, api_held, api_opened, launching, reading
 from ai_assets.desk.access import collection_seen, request_seen, whole_request_seen
 from ai_assets.desk.api_document import DESCRIPTION, SAFE, UNSAFE, complete
@@ -396,5 +399,7 @@ def rollback(desk: TheDesk, person: Someone, collection: TheCollection, wanted: 
     found = collection_seen(desk, person, collection)
     require_access(found, person, "roll back")
     name = found.name
-    target = going_live.roll_back(found, desk.stores, wanted.number, by=person, reason=wanted.reason)
-    return next(row for row in reading.release_rows(desk, person, name) if row.number == target.number)
+    said = list[str]()
+    target = going_live.roll_back(found, desk.stores, wanted.number, by=person, reason=wanted.reason, say=said.append)
+    row = next(row for row in reading.release_rows(desk, person, name) if row.number == target.number)
+    return replace(row, notices=[printable(masked(line)) for line in said])

@@ -6,6 +6,7 @@ from typing import cast, get_args
 
 import sqlalchemy as sa
 
+from ai_assets.base.plural import plural
 from ai_assets.base.tenants import PLACE
 from ai_assets.costs.limits import change_in_words
 from ai_assets.desk.access import NotSeen, known_view
@@ -125,7 +126,7 @@ def _words(record: Record) -> str:
             said = "taken back" if found["rating"] == "null" else found["rating"]
             return f"{found['document']}: {found['stage']}: {said}"
         case "hold reminded" | "hold escalated":
-            return f"{found['documents']} documents of {found['stage']}"
+            return f"{plural(int(found['documents']), 'document')} of {found['stage']}"
         case "hold decided":
             said = f"{found['decision']} {found['label']}" if found["label"] else found["decision"]
             return _joined(f"{found['document']}: {found['stage']}: {said}", found["reason"])
@@ -147,7 +148,7 @@ def _words(record: Record) -> str:
             return _joined(f"attempt {found['attempt']} of call {found['call'][:12]}", found["note"])
         case "retry asked":
             number = record.subject.get("documents")
-            several = "the whole partition" if number == 0 else "1 document" if number == 1 else f"{number} documents"
+            several = plural(number, "document") if isinstance(number, int) and number else "the whole partition"
             about = found["document"] or several
             return _joined(f"{about}: {found['assets']}", found["reason"])
         case "reconciled":

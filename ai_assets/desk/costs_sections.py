@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from ai_assets.base.plural import plural
 from ai_assets.costs import cost_query
 from ai_assets.costs.budget_forecast import Outlook, outlook
 from ai_assets.costs.figures import (
@@ -82,7 +83,7 @@ def days(look: CostContext) -> Section:
     if not total:
         return Section(name="days", title=title, finding=_NOTHING, table=table)
     most = max(range(len(sums)), key=lambda place: sums[place])
-    each = "day" if found.step == 1 else f"{found.step} days"
+    each = "day" if found.step == 1 else plural(found.step, "day")
     name, values = found.parts[0]
     began = "was" if found.step == 1 else "began on"
     dearest = f"The dearest {each} {began} {charts.long_day(found.starts[most])}: {dollars(sums[most])}"
@@ -163,7 +164,7 @@ def prompts(look: CostContext, most: int = MOST_SHOWN) -> Section:
         first = found[0]
         finding = (
             f"Version {first.prompt} of {first.collection}/{first.asset}: {dollars(first.cost_usd)} "
-            f"in {first.calls:,} calls."
+            f"in {plural(first.calls, 'call')}."
         )
     table = table_of(PromptCost, found)
     return Section(name="prompts", title=_PROMPTS, finding=finding, table=table, unfolded=True)
@@ -173,7 +174,9 @@ def endpoints(look: CostContext) -> Section:
     found = cost_query.endpoints(look.warehouse, look.scope)
     attempts, lost = sum(item.attempts for item in found), sum(item.failed + item.ambiguous for item in found)
     finding = (
-        f"{share(lost / attempts)} of {attempts:,} attempts brought no answer." if attempts else "No call was made."
+        f"{share(lost / attempts)} of {plural(attempts, 'attempt')} brought no answer."
+        if attempts
+        else "No call was made."
     )
     table = table_of(EndpointUse, found)
     return Section(name="endpoints", title=_ENDPOINTS, finding=finding, table=table, unfolded=True)
@@ -209,7 +212,7 @@ def errors(look: CostContext) -> Section:
     finding = "No attempt ended with an error."
     if found:
         first = found[0]
-        finding = f"The most frequent is {first.error} of {first.endpoint}: {first.attempts:,} attempts."
+        finding = f"The most frequent is {first.error} of {first.endpoint}: {plural(first.attempts, 'attempt')}."
     return Section(name="errors", title="Errors", finding=finding, table=table_of(ErrorCount, found), unfolded=True)
 
 
@@ -264,7 +267,7 @@ def _bars(found: Sequence[SpendRow]) -> list[Bar]:
     if len(apart) < len(found):
         rest = found[len(apart) :]
         together = sum((line.cost_usd for line in rest), Decimal(0))
-        drawn.append(Bar(label=f"{len(rest)} others", value=together, pattern=6))
+        drawn.append(Bar(label=f"{plural(len(rest), 'other')}", value=together, pattern=6))
     return drawn
 
 

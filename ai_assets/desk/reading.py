@@ -7,7 +7,7 @@ from ai_assets.desk.document_view import document_view
 from ai_assets.desk.inbox import inbox
 from ai_assets.desk.publication_query import publication_of
 from ai_assets.desk.quality_query import quality_page
-from ai_assets.desk.release_query import live_at, release_rows
+from ai_assets.desk.release_query import live_at, release_rows, targets_in_trouble
 from ai_assets.desk.request_query import RequestState, request_state, request_view
 from ai_assets.desk.runs_query import price, runs_rows, runs_view
 from ai_assets.desk.spans_query import lanes, run_view
@@ -34,5 +34,6 @@ __all__ = [
     "run_view",
     "runs_rows",
     "runs_view",
+    "targets_in_trouble",
     "unanswered_page",
 ]

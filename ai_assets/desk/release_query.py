@@ -13,6 +13,7 @@ from ai_assets.signoff.people import Person
 from ai_assets.signoff.releases import Release
 from ai_assets.signoff.served import require_served
 from ai_assets.signoff.timestamps import moment
+from ai_assets.targets.serving import failures_in_words, states
 
 
 def release_rows(desk: Desk, person: Person, collection: str) -> list[ReleaseRow]:
@@ -28,6 +29,13 @@ def release_rows(desk: Desk, person: Person, collection: str) -> list[ReleaseRow
     if problem is not None and not any(row.problem for row in found):
         raise problem
     return found[::-1]
+
+
+def targets_in_trouble(desk: Desk, person: Person, collection: str) -> list[str]:
+    """Which targets do not serve what is live, and why their last try failed."""
+    found = collection_seen(desk, person, collection)
+    with desk.stores.state.read() as connection:
+        return failures_in_words(states(connection, found))
 
 
 def _live(

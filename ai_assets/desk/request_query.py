@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ai_assets.base.plural import plural
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.settings import GROUP, SignoffSettings
 from ai_assets.desk.access import request_seen, told
@@ -211,7 +212,11 @@ def _scores(changes: Mapping[str, Any]) -> list[ScoreView]:
 
 
 def rules_in_words(rules: SignoffSettings) -> str:
-    found = "One approval is needed" if rules.approvals == 1 else f"{rules.approvals} approvals are needed"
+    found = (
+        "One approval is needed"
+        if rules.approvals == 1
+        else f"{plural(rules.approvals, 'approval is', 'approvals are')} needed"
+    )
     if rules.needed_from:
         found += ", of them " + " and ".join(
             f"{number} from group {name}" for name, number in rules.needed_from.items()

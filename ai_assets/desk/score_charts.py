@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ai_assets.desk.charts import NOTHING, PLOT_PX, TOP_PX, number, picture
+from ai_assets.evaluation.figures import lower, upper
 from ai_assets.evaluation.verdict import Interval
 
 BELOW_PX = 26
@@ -36,7 +37,7 @@ class ScorePoint:
 
     @property
     def in_words(self) -> str:
-        between = "" if self.interval is None else f", {self.low:.3f} to {self.high:.3f}"
+        between = "" if self.interval is None else f", {lower(self.low)} to {upper(self.high)}"
         return f"Release {self.release}: {self.value:.3f}{between} (n = {self.n})"
 
 

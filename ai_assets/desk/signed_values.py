@@ -15,6 +15,7 @@ from typing import Self
 
 from ai_assets.base.durable import write_new
 from ai_assets.base.home import Home, HomeUnusable
+from ai_assets.base.plural import plural
 
 KEY_BYTES = 32
 
@@ -34,7 +35,7 @@ class Seal:
         except OSError as error:
             raise HomeUnusable(home.root, f"{path.name}: {(error.strerror or str(error)).lower()}") from error
         if len(key) != KEY_BYTES:
-            found = f"{path.name} holds {len(key)} bytes where a key of {KEY_BYTES} should be; remove it"
+            found = f"{path.name} holds {plural(len(key), 'byte')} where a key of {KEY_BYTES} should be; remove it"
             raise HomeUnusable(home.root, found)
         return cls(key)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import sqlalchemy as sa
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.plural import plural
 from ai_assets.desk.access import NotSeen, collection_seen
 from ai_assets.desk.context import Desk
 from ai_assets.desk.runs_query import line_of
@@ -100,7 +101,7 @@ def _by_asset(view: RunView, times: Iterable[tuple[str, str, str]]) -> Sequence[
     made = []
     for asset in sorted(found, key=places.__getitem__):
         line = by_name[asset]
-        counted = f"{line.partitions:,} partition{'' if line.partitions == 1 else 's'}"
+        counted = plural(line.partitions, "partition")
         merged = _merged(found[asset], _shortest_pause(view))
         made.append(
             Lane(

@@ -510,6 +510,8 @@ class ReleaseRow(View):
     """Why it is not served, where it is not what was published."""
     pruned_at: str | None = None
     """When its files were removed: it cannot be rolled back to."""
+    notices: Sequence[str] = ()
+    """In the answer to a rollback: who could not be told of it, or does not follow it yet."""
 
 
 @dataclass(frozen=True, kw_only=True)

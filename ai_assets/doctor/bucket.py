@@ -3,7 +3,10 @@
 import time
 from collections.abc import Iterator
 
+from ai_assets.base.environment import CLUSTER
+from ai_assets.base.home import DATA_URL_VARIABLE
 from ai_assets.doctor.clock import skew
+from ai_assets.doctor.cluster import LOST_WITH_PODS
 from ai_assets.doctor.findings import Finding, fine, noted, warned
 from ai_assets.doctor.installation import Installation
 from ai_assets.storage.objects import DataBucket
@@ -14,6 +17,13 @@ DATE_S = 1.0
 
 
 def look(at: Installation) -> Iterator[Finding]:
+    if at.home.data_url is None and at.environment == CLUSTER:
+        yield warned(
+            "bucket",
+            found=f"`environment: cluster`, and {DATA_URL_VARIABLE} is not set here: {LOST_WITH_PODS}",
+            fix="Set it where this runs, and for pods in the ConfigMap ai-assets-environment (docs/storage.md).",
+        )
+        return
     if at.home.data_url is None:
         yield fine("bucket", "the data lie in the home")
         return

@@ -7,12 +7,14 @@ from typing import Any
 from ai_assets.base.cluster import ClusterSettings
 from ai_assets.base.environment import CLUSTER
 from ai_assets.base.errors import UserError
+from ai_assets.base.home import DATA_URL_VARIABLE
 from ai_assets.base.quantities import memory_bytes, millicores
 from ai_assets.deploy.plan import DeployedNamespace, DeploymentPlan, planned, too_small
 from ai_assets.doctor.findings import Finding, fine, noted, of_error, warned, wrong
 from ai_assets.doctor.installation import Installation
 
 ASKED_S = 4
+LOST_WITH_PODS = "what a pod writes to its home is lost when it ends"
 _RENDER = "Apply what `ai-assets deploy render` writes."
 
 
@@ -56,6 +58,13 @@ def _asked(plan: DeploymentPlan, at: Installation) -> Iterator[Finding]:
     try:
         api = _Api.at(plan.cluster)
     except _NotAsked as error:
+        if plan.cluster.kubeconfig is not None:
+            yield wrong(
+                "API server",
+                found=f"the kubeconfig {plan.cluster.kubeconfig} cannot be used: {error}",
+                fix="Correct cluster.kubeconfig in operations.yaml, or leave it out inside of the cluster.",
+            )
+            return
         yield noted(
             "API server",
             found=f"it was not asked: {error}",
@@ -93,7 +102,23 @@ def _namespace(api: "_Api", namespace: DeployedNamespace, cluster: ClusterSettin
             elif isinstance(found, Finding):
                 yield found
                 break
+    yield from _bucket_named(api, namespace, cluster)
     yield from _quotas(api, namespace, cluster)
+
+
+def _bucket_named(api: "_Api", namespace: DeployedNamespace, cluster: ClusterSettings) -> Iterator[Finding]:
+    """Whether pods have the variable; what is not there, or may not be read, is told already."""
+    maps = [api.read("read_namespaced_config_map", name, namespace.name) for name in cluster.config_maps]
+    secrets = [api.read("read_namespaced_secret", name, namespace.name) for name in namespace.secrets]
+    found = [*maps, *secrets]
+    if any(each is None or isinstance(each, Finding) for each in found):
+        return
+    if not any(DATA_URL_VARIABLE in (each.data or {}) for each in found):
+        yield wrong(
+            f"namespace {namespace.name}",
+            found=f"{DATA_URL_VARIABLE} is in no ConfigMap and no Secret of its pods: {LOST_WITH_PODS}",
+            fix=f"Set it in the ConfigMap {', '.join(cluster.config_maps)}, in an overlay (docs/storage.md).",
+        )
 
 
 def _quotas(api: "_Api", namespace: DeployedNamespace, cluster: ClusterSettings) -> Iterator[Finding]:

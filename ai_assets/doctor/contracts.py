@@ -1,21 +1,28 @@
 """What readers were promised: whether what is declared now can follow on it, and the definitions keep it."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ai_assets.base.errors import UserError
 from ai_assets.collection.contract_reading import broken_by_definition
 from ai_assets.doctor.findings import Finding, fine, of_error, wrong
-from ai_assets.doctor.installation import Installation
+from ai_assets.doctor.installation import CannotLook, Installation
 from ai_assets.doctor.state import NoStoreYet, looking, tables_of
+from ai_assets.signed_asset.declaration import recorded
 from ai_assets.signoff.contracts import PublishedContracts, published_contracts, why_undeclarable
 from ai_assets.storage.stores import Stores
+
+if TYPE_CHECKING:
+    from ai_assets.collection.loading import Collection
 
 
 def look(at: Installation) -> Iterator[Finding]:
     kept = []
-    for name, collection in at.collections.loaded.items():
+    for name, collection in {**_signed_assets(at), **at.collections.loaded}.items():
         try:
             published = _published(at, name)
+        except CannotLook:
+            raise  # of all of them alike
         except UserError as error:
             yield of_error(f"contract of {name}", error)
             continue
@@ -28,6 +35,18 @@ def look(at: Installation) -> Iterator[Finding]:
             kept.append(f"{name} (version {collection.contract.contract.version})")
     if kept:
         yield fine("contracts", f"kept by the definitions: {', '.join(kept)}")
+
+
+def _signed_assets(at: Installation) -> "dict[str, Collection]":
+    """As the home recorded them."""
+    try:
+        with looking(at) as connection:
+            if "signed_assets" not in tables_of(connection):
+                return {}
+    except (NoStoreYet, UserError):
+        return {}
+    with Stores.reading(at.home, lambda _line: None) as stores:
+        return recorded(stores.state)
 
 
 def _published(at: Installation, name: str) -> PublishedContracts:

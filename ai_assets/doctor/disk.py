@@ -7,8 +7,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ai_assets.backup.restoring import RESTORING
 from ai_assets.base import temporary
 from ai_assets.base.folders import files_below
+from ai_assets.base.plural import plural
 from ai_assets.doctor.findings import Finding, fine, noted, warned, wrong
 from ai_assets.doctor.installation import Installation
 
@@ -37,6 +39,12 @@ def look(at: Installation) -> Iterator[Finding]:
             found=f"killed processes left {len(left)} folder(s) of copies",
             fix="The next one that needs such a folder, or `ai-assets retention run`, removes them.",
         )
+    if begun := temporary.abandoned_beside(root, RESTORING):
+        yield noted(
+            f"restores to {root}",
+            found=f"killed ones left {plural(len(begun), 'folder')} beside it, such as {begun[0].name}",
+            fix="The next restore to it removes them; they may be deleted by hand, too.",
+        )
 
 
 def _room(folder: Path, what: str, at: Installation | None) -> Iterator[Finding]:
@@ -44,7 +52,7 @@ def _room(folder: Path, what: str, at: Installation | None) -> Iterator[Finding]
     files = os.statvfs(folder)
     said = f"{_bytes(free)} of {_bytes(total)} are free"
     if files.f_files and files.f_favail < files.f_files * (1 - FULL_SHARE):
-        yield warned(what, found=f"only {files.f_favail:,} more files fit on it", fix=_FREE)
+        yield warned(what, found=f"only {plural(files.f_favail, 'more file fits', 'more files fit')} on it", fix=_FREE)
     if free < FULL_BYTES:
         yield wrong(what, found=said, fix=_FREE)
         return

@@ -1,6 +1,7 @@
 """What a look at one thing found, and the words of an error as a finding."""
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,6 +36,17 @@ def warned(looked_at: str, found: str, fix: str) -> Finding:
 
 def wrong(looked_at: str, found: str, fix: str) -> Finding:
     return Finding(level="error", looked_at=looked_at, found=found, fix=fix)
+
+
+def causes_once(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """What one cause makes wrong in several places is an error in the first, and a note in the others."""
+    first: dict[str, str] = {}
+    for each in findings:
+        before = first.setdefault(each.found, each.looked_at) if each.level == "error" else each.looked_at
+        if before == each.looked_at:
+            yield each
+        else:
+            yield noted(each.looked_at, found=f"the same as of {before} (see above)", fix="Correct that first.")
 
 
 def of_error(looked_at: str, error: UserError, level: Level = "error") -> Finding:

@@ -77,13 +77,13 @@ def _added(at: Installation) -> set[bytes]:
         with looking(at) as connection:
             if "audit" not in tables_of(connection):
                 return set()
-            rows = connection.exec_driver_sql("SELECT data FROM audit WHERE action = 'key added'").all()
+            rows = connection.exec_driver_sql("SELECT subject FROM audit WHERE action = 'key added'").all()
     except (NoStoreYet, UserError):
         return set()
     found = set()
     for row in rows:
         try:
-            found.add(keys.decoded(str(json.loads(row.data)["public"])))
+            found.add(keys.decoded(str(json.loads(row.subject)["public"])))
         except (ValueError, KeyError, TypeError):
             continue
     return found

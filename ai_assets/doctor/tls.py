@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
+from ai_assets.base.errors import UserError
 from ai_assets.base.home import variable
 from ai_assets.doctor.expiry import ending
 from ai_assets.doctor.findings import Finding, fine, noted, wrong
@@ -97,8 +98,8 @@ def _database(at: Installation) -> Iterator[tuple[str, _TlsServer]]:
     """Where it is verified, by what the address says; PostgreSQL believes every certificate otherwise."""
     try:
         url = sa.make_url(at.home.state_url)
-    except (sa.exc.ArgumentError, ValueError, CannotLook):
-        return
+    except (sa.exc.ArgumentError, ValueError, UserError):
+        return  # what is wrong with it is told where it is opened
     mode, authorities = str(url.query.get("sslmode", "prefer")), url.query.get("sslrootcert")
     if not is_postgres(url) or not url.host or "," in url.host or mode in ("disable", "allow"):
         return

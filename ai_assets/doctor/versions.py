@@ -8,6 +8,7 @@ from pathlib import Path
 
 from packaging.markers import Marker
 
+from ai_assets.base.plural import plural
 from ai_assets.doctor.findings import Finding, fine, noted, warned, wrong
 from ai_assets.doctor.installation import Installation
 
@@ -58,7 +59,7 @@ def _drift(lock: Path) -> Finding:
     pinned = list(_pinned(lock.read_text(encoding="utf-8")))
     other = [(name, wanted, found) for name, wanted in pinned if (found := _installed(name)) not in (None, wanted)]
     if not other:
-        return fine(str(lock), f"what is installed of its {len(pinned)} packages has its versions")
+        return fine(str(lock), f"what is installed of its {plural(len(pinned), 'package')} has its versions")
     named = ", ".join(f"{name} {found} instead of {wanted}" for name, wanted, found in other[:MOST_NAMED])
     more = f" and {len(other) - MOST_NAMED} more" if len(other) > MOST_NAMED else ""
     return noted(

@@ -13,8 +13,10 @@ from pathlib import PurePosixPath
 from types import TracebackType
 from typing import Literal, Self, cast
 
+from ai_assets.base.plural import plural
 from ai_assets.documents.formats.kinds import ENDINGS, MODULES, PACKED, FileKind, Format, ReadKind, TableKind, kind_of
 from ai_assets.documents.formats.read import Attachment, Read
+from ai_assets.documents.languages import language_of
 from ai_assets.documents.parse_converter import Converter
 from ai_assets.documents.parse_encodings import EncodingGuess, declared_in_html, decoded
 from ai_assets.documents.parse_format_reader import FormatReader
@@ -24,7 +26,6 @@ from ai_assets.documents.parse_tables import TableFormat, TableRow
 from ai_assets.documents.parse_text import (
     Unreadable,
     UnreadNow,
-    language_of,
     normalise,
     refuse_binary,
     refuse_piled_marks,
@@ -257,7 +258,7 @@ class Parser:
             elif kind is None or kind.format in ("csv", "jsonl", "parquet"):
                 problem = f"an attachment of the kind '{PurePosixPath(each.name).suffix}' is not read"
             elif depth >= _DEEPEST:
-                problem = f"it lies {depth} messages deep"
+                problem = f"it lies {plural(depth, 'message')} deep"
             if problem is not None or kind is None:
                 yield _quarantined(file, problem or "", content=content, key=own)
             else:

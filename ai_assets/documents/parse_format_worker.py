@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping
 from importlib import import_module
 
+from ai_assets.base.plural import plural
 from ai_assets.documents.formats.kinds import MODULES
 from ai_assets.documents.formats.read import Read
 from ai_assets.documents.parse_text import Unreadable, too_many_characters
@@ -88,8 +89,8 @@ def unpacked(data: bytes, max_bytes: int) -> bytes:
                 break  # padding after the last member, as gzip itself passes over it
             raise FileRefused(f"could not be unpacked: {error}") from error
         if len(found) > max_bytes:
-            times = f"more than {max_bytes // max(len(data), 1):,} times as much"
-            raise FileRefused(f"it unpacks to more than the limit of {max_bytes:,} bytes, {times}")
+            times = f"more than {plural(max_bytes // max(len(data), 1), 'time')} as much"
+            raise FileRefused(f"it unpacks to more than the limit of {plural(max_bytes, 'byte')}, {times}")
         if not member.eof:
             raise FileRefused("could not be unpacked: it ends early")
         rest = member.unused_data

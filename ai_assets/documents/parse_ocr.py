@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ai_assets.base.errors import OcrUnavailable
+from ai_assets.base.plural import plural
 from ai_assets.documents.parse_text import Unreadable, UnreadNow, normalise
 from ai_assets.documents.parse_worker import Converted
 
@@ -50,7 +51,8 @@ class Ocr:
             return found
         if len(found.scanned) > self.limits.max_pages:
             raise Unreadable(
-                f"{len(found.scanned):,} scanned pages; the limit is {self.limits.max_pages:,} (source.ocr.max_pages)"
+                f"{plural(len(found.scanned), 'scanned page')}; the limit is "
+                f"{self.limits.max_pages:,} (source.ocr.max_pages)"
             )
         self._require()
         read = {number: self._read(number, picture(number)) for number in found.scanned}

@@ -19,6 +19,7 @@ from typing import Any, Self
 from ai_assets.base.children import start_child
 from ai_assets.base.errors import ParserEnded, ParserUnavailable
 from ai_assets.base.extras import need
+from ai_assets.base.plural import plural
 from ai_assets.documents.parse_text import Unreadable, UnreadNow, shown_bytes
 from ai_assets.documents.parse_worker import LENGTH, ConverterReply
 
@@ -128,7 +129,7 @@ class ParserProcess:
             size = LENGTH.unpack(self._bytes(LENGTH.size, deadline))[0]
             if size > largest:
                 self.close()
-                raise ProcessDied(f"it sent {size:,} bytes at once")
+                raise ProcessDied(f"it sent {plural(size, 'byte')} at once")
             return self._bytes(size, deadline)
 
     def _bytes(self, count: int, deadline: Deadline) -> bytearray:

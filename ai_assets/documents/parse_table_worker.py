@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any, BinaryIO, TypedDict
 
+from ai_assets.base.plural import plural
 from ai_assets.documents.formats.kinds import TableKind
 from ai_assets.documents.formats.read import ZIP_RATIO, ZIP_SMALL_BYTES
 from ai_assets.documents.parse_tables import TableFormat, TableRow, read_rows
@@ -175,7 +176,7 @@ class _Unpacked(io.RawIOBase):
         data = self._gzip.read(len(buffer))
         at = self._gzip.tell()
         if at > ZIP_SMALL_BYTES and at > ZIP_RATIO * self._size:
-            raise FileRefused(f"it unpacks to more than {ZIP_RATIO} times its {self._size:,} bytes")
+            raise FileRefused(f"it unpacks to more than {ZIP_RATIO} times its {plural(self._size, 'byte')}")
         buffer[: len(data)] = data
         return len(data)
 

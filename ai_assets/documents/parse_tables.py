@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ai_assets.base.plural import plural
 from ai_assets.documents.formats.kinds import TableKind
 from ai_assets.documents.parse_encodings import EncodingGuess, guessed, is_utf8
 from ai_assets.documents.parse_text import Unreadable, normalise, shown_bytes
@@ -119,7 +120,10 @@ def _row(record: Record, table: TableFormat, guess: EncodingGuess | None, *, new
     key = " ".join(normalise(_shown(record.get(table.key)) or "").split()) if table.key else ""
     reason = None
     if len(key) > _KEY_CHARACTERS:
-        reason = f"its key has {len(key)} characters; the limit is {_KEY_CHARACTERS}. Is '{table.key}' the key column?"
+        reason = (
+            f"its key has {plural(len(key), 'character')}; the limit is {_KEY_CHARACTERS}. "
+            f"Is '{table.key}' the key column?"
+        )
         key = ""
     return TableRow(
         digest=row_digest,
@@ -170,7 +174,7 @@ def _check_width(columns: int) -> None:
 
 
 def _too_wide(count: int) -> str:
-    return f"{count:,} columns; the limit is {MAX_COLUMNS:,}"
+    return f"{plural(count, 'column')}; the limit is {MAX_COLUMNS:,}"
 
 
 def _cut(name: str) -> str:
@@ -380,7 +384,7 @@ def _csv_rows(reader: Iterator[list[str]], lines: _CsvLines, width: int) -> Iter
         if len(fields) == width:
             yield fields
         elif fields:
-            yield lines.bad(f"{len(fields)} fields, but the header has {width}")
+            yield lines.bad(f"{plural(len(fields), 'field')}, but the header has {width}")
 
 
 def is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:

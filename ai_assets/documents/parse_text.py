@@ -1,19 +1,10 @@
-"""Clean text, and what can be told from the text alone: its title and its language."""
+"""Clean text, and what makes a title of it."""
 
 import functools
 import re
 import sys
 import unicodedata
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-    from py3langid.langid import LanguageIdentifier
-
-_LANGUAGE_SAMPLE = 1_000
-"""Characters looked at: 0.1 ms for English, 0.3 ms for Chinese; 2,000 cost twice that and changed no answer."""
-_LANGUAGE_LETTERS = 20
-"""Below this py3langid guesses: 'Invoice 2024' is Latin to it."""
 TITLE_CHARACTERS = 120
 LONGEST_TITLE = 10 * TITLE_CHARACTERS
 """Of what a title is made from, more is not looked at."""
@@ -72,58 +63,6 @@ def normalise(text: str) -> str:
 def shortened(title: str, most: int = TITLE_CHARACTERS) -> str | None:
     """One line of at most so many characters."""
     return " ".join(normalise(title[:LONGEST_TITLE]).split())[:most].rstrip() or None
-
-
-def language_of(text: str) -> str | None:
-    """The ISO 639-1 code; None when there are too few letters to tell."""
-    sample = language_sample(text)
-    # Of most texts the beginning is enough to tell.
-    if _letters(sample[: 4 * _LANGUAGE_LETTERS]) < _LANGUAGE_LETTERS and _letters(sample) < _LANGUAGE_LETTERS:
-        return None
-    language: str = language_identifier().classify(sample)[0]
-    return language
-
-
-def _letters(text: str) -> int:
-    return sum(map(str.isalpha, text))
-
-
-class _Weights:
-    """The model's numbers of each feature, widened to what is computed with when a text first has the feature.
-
-    They are stored in 16 bits, and numpy would widen them again for each text, which takes as long as all other
-    arithmetic. The sums are the same to the bit.
-    """
-
-    def __init__(self, stored: "np.ndarray") -> None:
-        import numpy as np
-
-        self._stored = stored
-        self._wide = np.empty(stored.shape, np.float32)  # takes memory where it is written, and not before
-        self._is_wide = np.zeros(len(stored), np.bool_)
-
-    def __getitem__(self, features: "np.ndarray") -> "np.ndarray":
-        there = self._is_wide[features]
-        if not there.all():
-            missing = features[~there]
-            self._wide[missing] = self._stored[missing]
-            self._is_wide[missing] = True
-        found: np.ndarray = self._wide[features]
-        return found
-
-
-@functools.cache
-def language_identifier() -> "LanguageIdentifier":
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
-    identifier.nb_ptc = _Weights(identifier.nb_ptc)
-    return identifier
-
-
-def language_sample(text: str) -> str:
-    """The part of a text by which its language is detected."""
-    return text[:_LANGUAGE_SAMPLE]
 
 
 def too_many_characters(found: int, limit: int) -> str:

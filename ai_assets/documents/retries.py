@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from ai_assets.base.plural import plural
 from ai_assets.evaluation.verdict import NO_CANDIDATE
 from ai_assets.inference.records import PASSING
 from ai_assets.stages.base import MOST_TRIES
@@ -244,14 +245,14 @@ class RetrySummary:
         if again := self.due + self.later + self.uncounted:
             classes = f" ({_listed(self.errors)})" if self.errors else ""
             when = "now" if self.is_due else f"next at {shown(self.next_at or '')}"
-            said.append(f"{again} {'document' if again == 1 else 'documents'} to ask again{classes}, {when}")
+            said.append(f"{plural(again, 'document')} to ask again{classes}, {when}")
         if self.people:
-            noun = "document needs" if self.people == 1 else "documents need"
-            said.append(f"{self.people} {noun} a person ({_listed(self.people_errors)})")
+            there = plural(self.people, "document needs", "documents need")
+            said.append(f"{there} a person ({_listed(self.people_errors)})")
         return "; ".join(said)
 
     def _of_whole(self, whole: Retry) -> str:
-        runs = "1 run" if whole.tries == 1 else f"{whole.tries} runs"
+        runs = plural(whole.tries, "run")
         if self.is_stopped:
             return f"stopped by a gate in {runs}"
         if whole.needs_person(self.whole_most):

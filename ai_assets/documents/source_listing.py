@@ -11,7 +11,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import BinaryIO, Literal
 
@@ -24,6 +24,7 @@ from ai_assets.documents.parse import ParseLimits, Parser, TableFormat, format_o
 from ai_assets.documents.parse_ocr import OcrLimits
 from ai_assets.documents.source import Source, SourceFile
 from ai_assets.storage import partition_facts
+from ai_assets.storage.arrow_columns import rows_batch
 from ai_assets.storage.digest import digest
 from ai_assets.storage.lake import Lake, Manifest
 from ai_assets.storage.state import StateStore, now, upsert
@@ -305,7 +306,7 @@ def _remember(collection: Collection, lake: Lake, state: StateStore, listing: Li
         collection.name,
         "source_files",
         ALL,
-        pa.Table.from_pylist([asdict(entry) for entry in listing.entries], schema=schema),
+        pa.Table.from_batches([rows_batch([vars(entry) for entry in listing.entries], schema)]),
         code_version="1",
         fingerprint="",
         inputs={},

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ai_assets.base.plural import plural
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -44,7 +46,9 @@ def unit_rows(found: Any, texts: int, dimensions: int) -> np.ndarray:
     rows = np.asarray(found, dtype=np.float64)
     if rows.shape != (texts, dimensions):
         shape = " x ".join(map(str, rows.shape))
-        raise ValueError(f"for {texts} texts it gave numbers in the shape {shape}, and not {texts} x {dimensions}")
+        raise ValueError(
+            f"for {plural(texts, 'text')} it gave numbers in the shape {shape}, and not {texts} x {dimensions}"
+        )
     if not np.isfinite(rows).all():
         raise ValueError("one of its vectors has a number that is not finite")
     lengths = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))

@@ -6,6 +6,7 @@ VectorUnusable    the model's vectors are not what is declared
 """
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.plural import plural
 from ai_assets.inference.records import PASSING
 
 
@@ -14,7 +15,7 @@ class EmbeddingFailed(UserError):
 
     def __init__(self, collection: str, partition: str, document: str, said: str, others: int) -> None:
         self.passes = said.partition(":")[0] in PASSING
-        more = f" (and {others} more {'text' if others == 1 else 'texts'} of this partition)" if others else ""
+        more = f" (and {plural(others, 'more text')} of this partition)" if others else ""
         super().__init__(
             f"A text of document '{document}'{more} could not be embedded: {said.rstrip('.')}. This is not about the "
             "text alone, so nothing was made of this partition. Fix the cause, or leave the document out with "
@@ -36,7 +37,7 @@ class QueryNotEmbedded(UserError):
 class VectorUnusable(UserError):
     def __init__(self, collection: str, endpoint: str, model: str, *, found: int, declared: int) -> None:
         super().__init__(
-            f"Endpoint '{endpoint}' (model {model}) gave a vector of {found} numbers, and "
+            f"Endpoint '{endpoint}' (model {model}) gave a vector of {plural(found, 'number')}, and "
             f"collections/{collection}/defs.yaml declares embedding.dimensions: {declared}. Declare what the model "
             "gives or, where it can give shorter vectors when asked, add shorten: true. What was embedded is in the "
             "ledger."

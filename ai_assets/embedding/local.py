@@ -64,7 +64,7 @@ class LocalEmbedder(Embedder):
         from ai_assets.local_models.worker import ModelStart, load
 
         if self._loaded is None:
-            self._loaded = load(ModelStart(spec=self.spec, device=CPU, limits=BatchLimits()))
+            self._loaded = load(ModelStart(spec=self.spec, device=CPU, limits=BatchLimits.of(CPU)))
         there = [place for place, text in enumerate(texts) if text.strip()]
         rows = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         if there:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ai_assets.base.plural import plural
 from ai_assets.base.windows import ALWAYS, INTERACTIVE, WeeklyHours
 from ai_assets.embedding.embed import unit_rows
 from ai_assets.embedding.spec import EmbeddingMaker
@@ -120,7 +121,9 @@ class DeviceScorer:
         )
         rows = np.asarray(computed.rows, dtype=np.float64).reshape(-1)
         if rows.shape != (len(texts),) or not np.isfinite(rows).all():
-            found = f"for {len(texts)} texts it gave {len(rows)} scores, or some that are not finite"
+            found = (
+                f"for {plural(len(texts), 'text')} it gave {plural(len(rows), 'score')}, or some that are not finite"
+            )
             raise ModelFailed(self.spec.model, self.placement.device, found)
         use = device_use(self.placement, self.spec.model, "rerank", computed, began_at)
         _written(self.state, self.caller, use, [Share(document="", size=1)])

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ai_assets.base.plural import plural
 from ai_assets.base.windows import ALWAYS, INTERACTIVE, Opening, WeeklyHours, earliest
 from ai_assets.embedding.errors import EmbeddingFailed, QueryNotEmbedded, VectorUnusable
 from ai_assets.embedding.spec import Embedding, EmbeddingMaker
@@ -188,7 +189,7 @@ class RouteEmbedder(EmbeddingMaker):
 
         vector = np.array(answer.vector, dtype=np.float64)
         if len(vector) != self.dimensions:
-            found = f"its vector has {len(vector)} numbers, and {self.dimensions} are declared"
+            found = f"its vector has {plural(len(vector), 'number')}, and {self.dimensions} are declared"
             return EmbeddingRefusal("invalid_output", found)
         length = float(np.sqrt(np.add.reduce(np.square(vector))))
         unit = (vector / length if 0 < length < np.inf else vector).astype(np.float32)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ai_assets.base.plural import plural
 from ai_assets.storage.digest import digest
 from ai_assets.storage.index_writing import VECTOR
 
@@ -52,7 +53,7 @@ class Embedding:
         return {name: found[name] for name in found if name not in left_out}
 
     def __str__(self) -> str:
-        return f"{self.model} ({self.dimensions} dimensions)"
+        return f"{self.model} ({plural(self.dimensions, 'dimension')})"
 
 
 class EmbeddingMaker:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from ai_assets.storage.arrow_columns import floats, numbers, truths
 from ai_assets.storage.index_writing import VECTOR
 from ai_assets.storage.spool import Spool, digests_of
 
@@ -83,13 +84,12 @@ class TextVectors:
 
     def column(self, numbers: "np.ndarray", left_out: "np.ndarray") -> "pa.FixedSizeListArray":
         """The vectors of these texts; null where one is left out."""
-        import numpy as np
         import pyarrow as pa
 
         nothing = bytes(4 * self._dimensions)
         places = zip(self._places[numbers].tolist(), left_out.tolist(), strict=True)
         joined = b"".join(nothing if out else self._spool[place] for place, out in places)
-        flat = pa.array(np.frombuffer(joined, dtype=np.float32))
+        flat = floats(joined, len(joined) // 4)
         mask = pa.array(left_out) if left_out.any() else None
         return pa.FixedSizeListArray.from_arrays(flat, self._dimensions, mask=mask)
 
@@ -117,8 +117,8 @@ def vectors_in(batch: "pa.RecordBatch | pa.Table", name: str = VECTOR) -> "np.nd
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if not column.null_count:
-        return np.asarray(column.flatten(), dtype=np.float32).reshape(len(column), column.type.list_size)
+        return numbers(column.flatten(), np.float32).reshape(len(column), column.type.list_size)
     matrix = np.full((len(column), column.type.list_size), np.nan, dtype=np.float32)
-    there = column.is_valid().to_numpy(zero_copy_only=False)
-    matrix[there] = np.asarray(column.flatten(), dtype=np.float32).reshape(-1, column.type.list_size)
+    there = truths(column.is_valid())
+    matrix[there] = numbers(column.flatten(), np.float32).reshape(-1, column.type.list_size)
     return matrix

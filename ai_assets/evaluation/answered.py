@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ai_assets.base.plural import plural
 from ai_assets.evaluation.figures import figure
 from ai_assets.evaluation.gates import Gate, GateCase
 from ai_assets.evaluation.scoring import ANSWERED_SHARE, Score
@@ -52,7 +53,8 @@ def judge_answered(gate: Gate, found: AnswerCounts) -> GateVerdict:
     say = case.passed if passed else case.failed
     return say(
         f"{gate.name} {figure(share, gate.least)} {'reaches' if passed else 'is below'} the minimum {gate.least:g}: "
-        f"{found.answered} of {found.asked} documents have an answer{f' (the others: {why})' if why else ''}",
+        f"{found.answered} of {plural(found.asked, 'document has', 'documents have')} "
+        f"an answer{f' (the others: {why})' if why else ''}",
         baseline=declared,
         margin=share - gate.least,
     )

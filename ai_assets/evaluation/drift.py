@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from ai_assets.base.plural import plural
+from ai_assets.evaluation.figures import figure
 from ai_assets.evaluation.verdict import Baseline, GateVerdict, Ruling
 
 if TYPE_CHECKING:
@@ -58,10 +60,11 @@ class Comparison:
     @property
     def in_words(self) -> str:
         if self.effect is None:
-            return f"{self.place} against {self.against}: {self.missing} more documents needed"
+            return f"{self.place} against {self.against}: {plural(self.missing, 'more document')} needed"
         size = {MIX: "stability index", WORDS: "more unseen words", VECTORS: "share of the spread"}[self.kind]
-        found = f"{self.effect:.0%}" if self.kind == WORDS else f"{self.effect:.3g}"
-        limit = f"{self.limit:.0%}" if self.kind == WORDS else f"{self.limit:g}"
+        in_percent = self.kind == WORDS
+        found = f"{figure(100 * self.effect, 100 * self.limit)}%" if in_percent else figure(self.effect, self.limit)
+        limit = f"{100 * self.limit:g}%" if in_percent else f"{self.limit:g}"
         moved = "; ".join(f"{value} {there:.0%} to {here:.0%}" for value, here, there in self.values[:3])
         chance = "< 0.001" if self.p is not None and self.p < 0.001 else f"{self.p:.3f}"
         return (
@@ -179,5 +182,5 @@ def _sentence(
     if live is None:
         return "drift: not judged, because no release is live to compare with"
     if found:
-        return f"drift: not judged; {min(each.missing for each in found)} more documents needed"
+        return f"drift: not judged; {plural(min(each.missing for each in found), 'more document')} needed"
     return "drift: not judged; the live release has nothing that this partition could be held against"

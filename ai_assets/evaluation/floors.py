@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from ai_assets.evaluation.figures import figure
+from ai_assets.base.plural import plural
+from ai_assets.evaluation.figures import between, decimals, figure, lower, upper
 from ai_assets.evaluation.slices import SliceScore, by_of
 from ai_assets.evaluation.verdict import Baseline, GateVerdict, Interval, Ruling
 
@@ -104,7 +105,10 @@ def judge_lower_bound(case: "GateCase", error: float | None, clusters: int | Non
             holds=gate.undecided == "block", baseline=declared,
         )  # fmt: skip
     case = case.with_interval(Interval(low=bounds.low, high=bounds.high, level=2 * confidence - 1))
-    said = f"{gate.name} is at least {bounds.low:.3f} with {confidence:.0%} confidence ({value:.3f}, n = {score.n})"
+    said = (
+        f"{gate.name} is at least {lower(bounds.low, least)} with {confidence:.0%} confidence "
+        f"({decimals(value, least)}, n = {score.n})"
+    )
     if bounds.low >= least:
         return case.passed(f"{said}; minimum {least:g}", baseline=declared, margin=bounds.low - least)
     if value < least:
@@ -138,7 +142,8 @@ def judge_any_time(case: "GateCase") -> GateVerdict:
     low, high = lower_bound(values, risk), upper_bound(values, risk)
     case = case.with_interval(Interval(low=low, high=high, level=2 * gate.confidence - 1))
     said = (
-        f"{gate.metric} {value:.3f} (n = {score.n}) is at least {low:.3f} and at most {high:.3f}, each with "
+        f"{gate.metric} {decimals(value)} (n = {score.n}) is at least {lower(low)} "
+        f"and at most {upper(high)}, each with "
         f"{gate.confidence:.0%} confidence however often one looks"
     )
     if least <= 0 or is_above(values, least, risk):
@@ -182,7 +187,8 @@ def _against_live_at_any_time(case: "GateCase", paired: PairedLabels) -> GateVer
     low, high = 2 * lower_bound(values, risk) - 1, 2 * upper_bound(values, risk) - 1
     mean, margin = paired.difference, low + most
     said = (
-        f"{gate.name}: {mean:+.3f} [{low:+.3f}, {high:+.3f}] against release {paired.release} on {paired.n} documents "
+        f"{gate.name}: {decimals(mean, signed=True)} {between(low, high)} against release "
+        f"{paired.release} on {plural(paired.n, 'document')} "
         f"({paired.better} better, {paired.worse} worse), however often one looks"
     )
     if is_above(values, floor, risk):
@@ -208,13 +214,16 @@ def _against_live(case: "GateCase", paired: PairedLabels) -> GateVerdict:
     bounds = difference_bounds(paired.differences(), 2 * gate.confidence - 1)
     if bounds is None:
         return case.undecided(
-            f"{gate.name}: {paired.n} golden documents are in both", holds=gate.undecided == "block", baseline=baseline
+            f"{gate.name}: {plural(paired.n, 'golden document is', 'golden documents are')} in both",
+            holds=gate.undecided == "block",
+            baseline=baseline,
         )
     mean = paired.difference
     chance = mcnemar(paired.better, paired.worse)
     said = (
-        f"{gate.name}: {mean:+.3f} [{bounds.low:+.3f}, {bounds.high:+.3f}] against release {paired.release} on "
-        f"{paired.n} documents ({paired.better} better, {paired.worse} worse, p {chance:.3f})"
+        f"{gate.name}: {decimals(mean, -most, signed=True)} {between(bounds.low, bounds.high, -most)} "
+        f"against release {paired.release} on "
+        f"{plural(paired.n, 'document')} ({paired.better} better, {paired.worse} worse, p {chance:.3f})"
     )
 
     def is_enough(factor: float) -> bool:
@@ -263,12 +272,13 @@ def judge_search_against_live(case: "GateCase", paired: PairedSearch | None) -> 
     level = 2 * gate.confidence - 1
     bounds = clustered_difference_bounds(differences, found.clusters, level)
     if bounds is None:
-        return case.undecided(f"{gate.name}: the {n} golden queries are about one document", holds=holds,
-                              baseline=baseline)  # fmt: skip
+        about = f"the {plural(n, 'golden query is', 'golden queries are')} about one document"
+        return case.undecided(f"{gate.name}: {about}", holds=holds, baseline=baseline)
     better, worse = sum(each > 0 for each in differences), sum(each < 0 for each in differences)
     said = (
-        f"{gate.name}: {mean:+.3f} [{bounds.low:+.3f}, {bounds.high:+.3f}] against release {paired.release} on {n} "
-        f"queries about {bounds.clusters} documents ({better} better, {worse} worse)"
+        f"{gate.name}: {decimals(mean, -most, signed=True)} {between(bounds.low, bounds.high, -most)} "
+        f"against release {paired.release} on "
+        f"{plural(n, 'query')} about {plural(bounds.clusters, 'document')} ({better} better, {worse} worse)"
     )
 
     def is_enough(factor: float) -> bool:
@@ -294,13 +304,18 @@ def judge_slices(case: "GateCase", slices: Sequence[SliceScore]) -> GateVerdict:
     case = case.with_score(worst.value, worst.n, worst.slice) if worst is not None else case.with_score(None, 0, None)
     margin = None if worst is None else worst.value - least
     if failed:
-        told = "; ".join(f"{each.slice} {each.value:.3f} (n = {each.n}, p {chance:.3f})" for each, chance in failed[:3])
+        told = "; ".join(
+            f"{each.slice} {decimals(each.value, least)} (n = {each.n}, p {chance:.3f})" for each, chance in failed[:3]
+        )
         return case.failed(f"{gate.name} below the minimum {least:g}: {told}", baseline=declared, margin=margin)
     missing = _labels_missing(gate, few[0].slice, few[0].n) if few else ""
     if worst is None:
         why = missing or "no golden document is in a slice"
         return case.undecided(f"{gate.name}: not judged; {why}", holds=gate.undecided == "block", baseline=declared)
-    said = f"{gate.name}: the worst is {worst.slice} with {worst.value:.3f} (n = {worst.n}); minimum {least:g}"
+    said = (
+        f"{gate.name}: the worst is {worst.slice} with {decimals(worst.value, least)} "
+        f"(n = {worst.n}); minimum {least:g}"
+    )
     if few:
         return case.undecided(f"{said}; {missing}", holds=gate.undecided == "block", baseline=declared, margin=margin)
     return case.passed(said, baseline=declared, margin=margin)
@@ -340,13 +355,15 @@ def judge_slices_against_live(case: "GateCase", paired: PairedSlices | None) -> 
     ]  # fmt: skip
     if failed:
         told = "; ".join(
-            f"{name} {each.difference:+.3f} (n = {each.n}, {each.better} better, {each.worse} worse, p {chance:.3f})"
+            f"{name} {decimals(each.difference, -most, signed=True)} (n = {each.n}, {each.better} "
+            f"better, {each.worse} worse, p {chance:.3f})"
             for name, each, chance in failed[:3]
         )
         said = f"{gate.name}, release {paired.release}: more than {most:g} worse: {told}"
         return case.failed(said, baseline=baseline, margin=margin)
     said = (
-        f"{gate.name}, release {paired.release}: the worst is {worst} with {pairs.difference:+.3f} (n = {pairs.n}); "
+        f"{gate.name}, release {paired.release}: the worst is {worst} with "
+        f"{decimals(pairs.difference, -most, signed=True)} (n = {pairs.n}); "
         f"at most {most:g} worse"
     )
     if few:
@@ -355,7 +372,7 @@ def judge_slices_against_live(case: "GateCase", paired: PairedSlices | None) -> 
 
 
 def _labels_missing(gate: "Gate", slice_: str, documents: int) -> str:
-    return f"{slice_} needs {gate.slice_documents - documents} more labels"
+    return f"{slice_} needs {plural(gate.slice_documents - documents, 'more label')}"
 
 
 def slice_chances(gate: "Gate", slices: Sequence[SliceScore]) -> Mapping[str, float]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ai_assets.base.plural import plural
 from ai_assets.storage.ranking import Hit, combined
 from ai_assets.storage.search_rules import VECTOR_WEIGHT, RulesVersion, SearchRules
 
@@ -60,9 +61,9 @@ class FusionFit:
     @property
     def in_words(self) -> str:
         if self.gain is None:
-            return f"{self.queries} golden queries can be answered, and a fit takes {LEAST_QUERIES}"
+            return f"{plural(self.queries, 'golden query')} can be answered, and a fit takes {LEAST_QUERIES}"
         return (
-            f"weight {self.weight:g} by {self.queries} golden queries, on those left out of each fit: MRR "
+            f"weight {self.weight:g} by {plural(self.queries, 'golden query')}, on those left out of each fit: MRR "
             f"{self.fitted_mrr:.3f} against {self.mrr:.3f} and recall@5 {self.fitted_recall_at_5:.3f} against "
             f"{self.recall_at_5:.3f} of {VECTOR_WEIGHT:g}"
         )

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
 from ai_assets.base.errors import OwnCodeFailed
+from ai_assets.base.plural import plural
 from ai_assets.evaluation.figures import figure
 from ai_assets.evaluation.floors import (
     PairedLabels,
@@ -319,7 +320,7 @@ def _judged(each: Gate, bench: GateInputs, function: GateFunction | None) -> Gat
     if len(found) > 1:
         stages = ", ".join(sorted({score.stage or "search" for score in found}))
         unclear = replace(case, score=None)
-        return unclear.failed(f"{each.name}: {len(found)} scores ({stages}); name one with 'stage:'")
+        return unclear.failed(f"{each.name}: {plural(len(found), 'score')} ({stages}); name one with 'stage:'")
     if function is None:
         if each.metric in OF_JUDGES and (case.score is None or case.score.value is None):
             return unrated(case)
@@ -387,13 +388,16 @@ def _minimum(case: GateCase, *, of_rows: bool, to_come: bool) -> GateVerdict:
         if of_rows:
             return case.undecided(f"not judged: {nothing}; there are no rows to score", holds=False, baseline=declared)
         if case.pending:
-            waits = f"not judged: {nothing}; {case.pending} golden documents wait for their partition"
+            waits = (
+                f"not judged: {nothing}; {plural(case.pending, 'golden document waits', 'golden documents wait')} "
+                "for their partition"
+            )
             return case.undecided(waits, holds=False, baseline=declared)
         if to_come:
             waits = f"not judged: {nothing}; people give golden labels on the desk, and there is none yet"
             return case.undecided(waits, holds=False, baseline=declared)
         if case.absent:
-            gone = f"{nothing}: none of the {case.absent} golden documents exists in the source"
+            gone = f"{nothing}: none of the {plural(case.absent, 'golden document')} exists in the source"
             return case.failed(gone, baseline=declared)
         return case.failed(f"{nothing}: there are no golden documents to judge by", baseline=declared)
     if score.value is None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from ai_assets.base.plural import plural
 from ai_assets.evaluation.scoring import JUDGE_AGREEMENT, JUDGED, Score
 from ai_assets.evaluation.verdict import Interval
 from ai_assets.statistics.prediction_powered import CorrectedMean, corrected_mean
@@ -136,4 +137,7 @@ def in_words(found: JudgedOutputs) -> str:
 def nothing_said(rated: int) -> str:
     there = f"; {rated} {'is' if rated == 1 else 'are'} rated" if rated else ""
     more = max(0, FEWEST_RATED - rated)
-    return f"a judge without ratings says nothing about people{there}: rate {more}{' more' * bool(rated)} outputs"
+    return (
+        f"a judge without ratings says nothing about people{there}: rate "
+        f"{plural(more, 'more output' if rated else 'output')}"
+    )

@@ -4,6 +4,8 @@ import math
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
+from ai_assets.base.plural import plural
+from ai_assets.evaluation.figures import between, decimals
 from ai_assets.evaluation.floors import interval_of, no_worse
 from ai_assets.evaluation.judged import nothing_said
 from ai_assets.evaluation.verdict import Baseline, GateVerdict, Interval
@@ -52,9 +54,11 @@ def judge_ratings_against_live(case: "GateCase") -> GateVerdict:
     mean = now.value - live.value
     low = mean - math.hypot(now.value - bounds.low, before.high - live.value)
     high = mean + math.hypot(bounds.high - now.value, live.value - before.low)
+    limit = None if gate.no_worse_by is None else -gate.no_worse_by
     said = (
-        f"{gate.name}: {mean:+.3f} [{low:+.3f}, {high:+.3f}] against release {release}, by the same judge "
-        f"({now.n} and {live.n} outputs rated by people)"
+        f"{gate.name}: {decimals(mean, limit, signed=True)} {between(low, high, limit)} "
+        f"against release {release}, by the same judge "
+        f"({now.n} and {plural(live.n, 'output')} rated by people)"
     )
     return no_worse(case, said, baseline, mean, low, lambda: "rate more outputs")
 

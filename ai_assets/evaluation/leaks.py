@@ -62,15 +62,18 @@ class ShownTexts:
                 if runs:
                     self._pieces.append((each.where, len(runs)))
                 self._of[each.where] |= runs
+        self._first_words = {words.partition(" ")[0] for words in self._whole}
 
     def __bool__(self) -> bool:
         return bool(self._whole)
 
     def found(self, text: str) -> tuple[str, float] | None:
         """Where most of it is shown, and how much."""
-        if (where := self._whole.get(_words(text))) is not None:
+        first = _WORD.search(text.casefold())
+        begins_alike = first is not None and first.group() in self._first_words
+        if begins_alike and (where := self._whole.get(_words(text))) is not None:
             return where, 1.0
-        runs = shingles(text)
+        runs = shingles(text) if self._at else frozenset[int]()
         if not runs:
             return None
         pieces = Counter(piece for run in runs for piece in self._at.get(run, ()))

@@ -37,6 +37,8 @@ OTHERS = "(others)"
 ALL = ""
 """The slice that is all documents."""
 _WORD = re.compile(r"\w+")
+_ONLY_WORDS = bytes(code if code < 128 and _WORD.match(chr(code)) else ord(" ") for code in range(256))
+"""Of ASCII."""
 Digests = npt.NDArray[np.uint32]
 
 
@@ -133,7 +135,7 @@ class ProfileBuilder:
     def profile(self) -> Profile:
         texts = sorted(self._texts, reverse=True)
         words = [_words(text) for _, text in texts]
-        vocabulary = np.unique(np.concatenate(words)) if words else np.empty(0, np.uint32)
+        vocabulary = _digests(set().union(*words))
         vectors = [vector for _, _, vector in sorted(self._vectors, key=lambda kept: kept[:2], reverse=True)]
         kept = Profile(
             documents=self._documents,
@@ -142,7 +144,8 @@ class ProfileBuilder:
             vectors=np.asarray(vectors, np.float32) if vectors else np.empty((0, 0), np.float32),
             space=self.space,
         )
-        kept.asked = [each[each <= kept.below] for each in words[:ASKED_DOCUMENTS]]
+        asked = [_digests(each) for each in words[:ASKED_DOCUMENTS]]
+        kept.asked = [each[each <= kept.below] for each in asked]
         return kept
 
 
@@ -184,9 +187,15 @@ def _digest(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=4).digest(), "big")
 
 
-def _words(text: str) -> Digests:
-    found = {zlib.crc32(word.encode("utf-8", "surrogatepass")) for word in _WORD.findall(text.lower())}
-    return np.unique(_mixed(np.fromiter(found, np.uint32, len(found))))
+def _words(text: str) -> set[bytes]:
+    lowered = text.lower()
+    if lowered.isascii():  # a fifth of the time
+        return set(lowered.encode().translate(_ONLY_WORDS).split())
+    return {word.encode("utf-8", "surrogatepass") for word in _WORD.findall(lowered)}
+
+
+def _digests(words: set[bytes]) -> Digests:
+    return np.unique(_mixed(np.fromiter(map(zlib.crc32, words), np.uint32, len(words))))
 
 
 def _mixed(digests: Digests) -> Digests:

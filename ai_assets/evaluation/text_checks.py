@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ai_assets.documents.by_document import ByDocument
-from ai_assets.documents.parse_text import language_of
+from ai_assets.documents.languages import language_of
 from ai_assets.evaluation.metrics import Evidence, Measure, metric
 from ai_assets.evaluation.verdict import Interval
 from ai_assets.stages.quotes import find_quote

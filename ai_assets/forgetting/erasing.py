@@ -16,8 +16,10 @@ import sqlalchemy as sa
 
 from ai_assets.base.errors import UserError
 from ai_assets.base.folders import files_below
+from ai_assets.base.plural import plural
 from ai_assets.collection.loading import Collection
 from ai_assets.forgetting.places import SNAPSHOTS, Places, differences, find, frozen
+from ai_assets.run.datasets.rankings import forget_answers
 from ai_assets.run.going_live import publish
 from ai_assets.run.rerank_scores import forget_scores
 from ai_assets.signoff import audit, forgotten, live_index, releases
@@ -83,7 +85,7 @@ def forget(
         say("lake")
         done += _lake(stores, collection.name, found)
         if number := forget_profiles(stores, collection.name):
-            done.append(Erasure(where="drift", what=f"{number} profiles with vectors, to be made again"))
+            done.append(Erasure(where="drift", what=f"{plural(number, 'profile')} with vectors, to be made again"))
         with hold(stores.state, f"publish:{collection.name}", say=say):
             done += _snapshots(stores, collection.name, found)
             say("search indexes")
@@ -219,7 +221,9 @@ def _lake(stores: Stores, collection: str, found: Places) -> Iterator[Erasure]:
         datasets = [path for path in stores.lake.folders(collection, partition) if path.parent.name != SNAPSHOTS]
         for folder in datasets:
             stores.lake.erase_folder(folder)
-        yield Erasure(where="lake", what=f"{len(datasets)} datasets of {partition}, to be made again without it")
+        yield Erasure(
+            where="lake", what=f"{plural(len(datasets), 'dataset')} of {partition}, to be made again without it"
+        )
 
 
 def _snapshots(stores: Stores, collection: str, found: Places) -> Iterator[Erasure]:
@@ -233,7 +237,7 @@ def _snapshots(stores: Stores, collection: str, found: Places) -> Iterator[Erasu
         gone = [path for path, _ in frozen(stores, collection, partition) if path.name not in needed]
         for path in gone:
             stores.lake.erase_file(path)
-        yield Erasure(where="released files", what=f"{len(gone)} files of {partition}")
+        yield Erasure(where="released files", what=f"{plural(len(gone), 'file')} of {partition}")
 
 
 def _indexes(stores: Stores, collection: str) -> Iterator[Erasure]:
@@ -256,11 +260,13 @@ def _indexes(stores: Stores, collection: str) -> Iterator[Erasure]:
                 number += branch is not None
     if forget_scores(stores.home.index / collection):
         yield Erasure(where="search indexes", what="what a reranker said of passages")
+    if forget_answers(stores.home.index / collection):
+        yield Erasure(where="search indexes", what="what golden queries found")
     with stores.state.write() as connection:
         for table in ("index_parts", "index_versions"):
             connection.execute(sa.text(f"DELETE FROM {table} WHERE collection = :c"), {"c": collection})  # noqa: S608
     place.erase_replaced()
-    yield Erasure(where="search indexes", what=f"{number} tables and branches")
+    yield Erasure(where="search indexes", what=f"{plural(number, 'table')} and branches")
 
 
 # Databases
@@ -345,7 +351,7 @@ def _dagster(stores: Stores, documents: Iterable[str]) -> Iterator[Erasure]:
             for table, column in _EVENTS_IN_POSTGRES:
                 if table in there:
                     number += sum(_blank_events(connection, table, column, document) for document in documents)
-    yield Erasure(where="Dagster", what=f"rows of samples in {number} events")
+    yield Erasure(where="Dagster", what=f"rows of samples in {plural(number, 'event')}")
 
 
 def _blank_events(connection: sa.Connection, table: str, column: str, document: str) -> int:
@@ -400,7 +406,7 @@ def _free_pages(stores: Stores) -> Iterator[Erasure]:
             with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as connection:
                 connection.execute("VACUUM")
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        yield Erasure(where="free pages", what=f"of {len(databases)} databases")
+        yield Erasure(where="free pages", what=f"of {plural(len(databases), 'database')}")
         return
     stores.state.vacuum()
     yield Erasure(where="free pages", what="of PostgreSQL's tables; its WAL archives and replicas are for its owner")

@@ -4,6 +4,7 @@ import contextlib
 from pathlib import Path
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.plural import plural
 from ai_assets.inference.load import load_inference
 from ai_assets.protocols.base import Fault, Protocol
 from ai_assets.protocols.registry import known
@@ -23,7 +24,7 @@ def answer_text(body: str | None, protocol_name: str, inference: Path) -> str | 
         if isinstance(reply, Fault):
             return reply.message
         if kind == "embedding":
-            return f"a vector of {len(reply.vector)} numbers"
+            return f"a vector of {plural(len(reply.vector), 'number')}"
         return reply.text or str(list(reply.tool_calls))
     return body
 

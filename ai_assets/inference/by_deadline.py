@@ -26,7 +26,7 @@ from ai_assets.inference.deadline import START_S, CallLoad, Offers, WayChoice, c
 from ai_assets.inference.errors import DueOver
 from ai_assets.inference.identity import Unhashable
 from ai_assets.inference.ledger_clock import Clock, store_clock
-from ai_assets.inference.records import Caller, Request, Result, Unanswered
+from ai_assets.inference.records import Caller, Request, RequestKind, Result, Unanswered
 from ai_assets.inference.routes import names_of
 from ai_assets.inference.settings import DEFAULT_TIER, InferenceSettings
 from ai_assets.inference.way_offers import FLEX, call_tokens, offers_of
@@ -60,6 +60,7 @@ class DueWork:
     route: str
     calls: int
     """At most."""
+    asks_for: RequestKind = "chat"
     levels: int = 0
     """So many stages are asked about these answers before the collection is done."""
 
@@ -73,8 +74,8 @@ class DeadlineAsker:
     say: Callable[[str], object] = lambda _line: None
     clock: Clock = store_clock
     _since: datetime.datetime | None = field(default=None)
-    _offered: dict[tuple[str, str | None], tuple[float, Offers, float]] = field(default_factory=dict)
-    """By route and what there is to say against a batch: when it was read, and tokens of a call."""
+    _offered: dict[tuple[str, RequestKind, str | None], tuple[float, Offers, float]] = field(default_factory=dict)
+    """By route, kind of request and what there is to say against a batch: when it was read, and tokens of a call."""
 
     def map(self, requests: Iterable[Request], caller: Caller, work: DueWork) -> Iterator[Result | Pending]:
         """In order. When it has ended, who asks is known to wait, or to have all of its answers."""
@@ -125,11 +126,11 @@ class DeadlineAsker:
         if by_batch is not None:
             refused = why_no_batch(connection, by_batch, since, text_of(due.at))
             travelling = travelling_lines(connection, by_batch)
-        read_at, offers, tokens = self._offered.get((work.route, refused), (-KNOWN_FOR_S, None, 0.0))
+        read_at, offers, tokens = self._offered.get((work.route, work.asks_for, refused), (-KNOWN_FOR_S, None, 0.0))
         if offers is None or monotonic() - read_at >= KNOWN_FOR_S:
-            offers = offers_of(connection, self.settings, names, at, no_batch=refused)
+            offers = offers_of(connection, self.settings, names, at, asks_for=work.asks_for, no_batch=refused)
             tokens = call_tokens(connection, names[0])
-            self._offered[work.route, refused] = monotonic(), offers, tokens
+            self._offered[work.route, work.asks_for, refused] = monotonic(), offers, tokens
         calls = work.calls + travelling
         load = CallLoad(calls=calls, tokens=calls * tokens)
         follows_s = work.levels * (offers.sync.sure_s(load) + START_S)
@@ -193,7 +194,8 @@ class DeadlineAsker:
         return {each for each, key in keys.items() if key in given and given[key].state == "intent"}
 
     def _tiered(self, request: Request, course: "_Course") -> Request:
-        """At the tier that is right when it leaves: without flex from when its buffer begins."""
+        """At the tier that is right when it leaves: without flex from when its buffer begins, and where an endpoint has
+        no price of it, for only the route's first is known to have one."""
         course.asked += 1
         if course.choice.way == FLEX and monotonic() >= course.looks_at:
             course.looks_at = monotonic() + LOOK_AT_CLOCK_S
@@ -208,7 +210,8 @@ class DeadlineAsker:
                     again, reason=f"the buffer of flex has begun, {span_of(left_s)} before it is due"
                 )
                 course.chosen_at = text_of(chosen_at)
-        return replace(request, tier=FLEX if course.choice.way == FLEX else DEFAULT_TIER)
+        by_flex = course.choice.way == FLEX
+        return replace(request, tier=FLEX if by_flex else DEFAULT_TIER, tier_where_priced=by_flex)
 
     # What is said of it
 

@@ -44,3 +44,5 @@ class Hearing:
 
     calls: CallListener | None = None
     problem: str | None = None
+    problem_kind: str | None = None
+    """The class of what was raised, where something was; then the words may hold what documents say."""

@@ -25,6 +25,7 @@ from ai_assets.inference.prices import (
     cost_nusd,
     input_tokens_at_most,
     nusd_of,
+    price_at,
     served_at,
     tier_prices,
     usd_of,
@@ -153,7 +154,8 @@ def _hop(
     price = (batch_price if in_batch else call_price)(name, endpoint, moment)
     protocol = protocol_of(endpoint.protocol)
     if request.asks_for not in protocol.kinds:
-        raise KindUnserved(name, protocol.name, request.asks_for)
+        classifies = request.asks_for == "chat" and "predict" in protocol.kinds
+        raise KindUnserved(name, protocol.name, request.asks_for, classifies=classifies)
     body = body_of(endpoint, request)
     into, out = _most_tokens(endpoint, request)
     most_usd = request.raw.max_usd if request.raw is not None else None
@@ -211,9 +213,7 @@ def _delivery(
     name: str, endpoint: Endpoint, request: Request, moment: datetime.datetime, caller: Caller
 ) -> tuple[CallDelivery, tuple[TokenPrice, ...]]:
     """How it is to be served, and the prices of the tiers that it may be served at where there are several."""
-    tier = endpoint.tier if request.tier is None else request.tier
-    if tier == DEFAULT_TIER:
-        tier = None
+    tier = _tier(endpoint, request, moment)
     priority = request.priority or ("batch" if caller.backfill else "normal")
     if priority not in PRIORITIES:
         raise PriorityUnknown(priority)
@@ -222,6 +222,15 @@ def _delivery(
         call_price(name, endpoint, moment, tier)
     by_tier = tier is not None or any(price.tier != DEFAULT_TIER for price in endpoint.prices)
     return delivery, tier_prices(endpoint, moment) if by_tier else ()
+
+
+def _tier(endpoint: Endpoint, request: Request, moment: datetime.datetime) -> str | None:
+    """That is asked for; None for the usual one."""
+    tier = endpoint.tier if request.tier is None else request.tier
+    if tier in (None, DEFAULT_TIER) or request.asks_for not in protocol_of(endpoint.protocol).tiered:
+        return None
+    is_priced = not endpoint.free and price_at(endpoint, moment, tier) is not None
+    return tier if is_priced or not request.tier_where_priced else None
 
 
 def ended(opened: Intent, outcome: Reply | Fault, latency_s: float | None) -> AttemptEnd:

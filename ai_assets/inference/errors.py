@@ -130,7 +130,7 @@ class PriceUnknown(WorkStops):
 
 
 class KindUnserved(WorkStops):
-    def __init__(self, endpoint: str, protocol: str, kind: str) -> None:
+    def __init__(self, endpoint: str, protocol: str, kind: str, *, classifies: bool = False) -> None:
         what = {
             "embedding": "embed a text",
             "raw": "take a call of OpenAI's own client",
@@ -140,6 +140,7 @@ class KindUnserved(WorkStops):
         super().__init__(
             f"Endpoint '{endpoint}' was asked to {what}, and its protocol '{protocol}' cannot; nothing was sent. Put "
             "an endpoint with another protocol into the route, or name another route."
+            + (" A stage of the kind classify may ask such a model for its label: ask: predict." if classifies else "")
         )
 
 
@@ -269,8 +270,9 @@ class EndpointDown(WorkStops):
     """An outage is not the documents' fault: the work stops, instead of ending with a reason for each of them."""
 
     def __init__(self, endpoint: str, *, silent_s: float, patience_s: float, trouble: str) -> None:
+        self.silent_s, self.trouble = silent_s, trouble or "no answer"
         super().__init__(
-            f"Endpoint '{endpoint}' has not responded for {silent_s:.0f} s ({trouble or 'no answer'}), so no more "
+            f"Endpoint '{endpoint}' has not responded for {silent_s:.0f} s ({self.trouble}), so no more "
             f"calls are made. Find what is wrong: ai-assets inference test {endpoint}. It may fail for longer where "
             f"endpoints.{endpoint}.patience_s in inference.yaml is more than {patience_s:g}, and another endpoint in "
             "the route is asked meanwhile. Then run again: what was answered is kept and not paid again."

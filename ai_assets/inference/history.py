@@ -167,13 +167,15 @@ def attempts(
 _CHAIN = """
 WITH RECURSIVE
     back(id) AS (
-        SELECT attempt_id FROM {table} WHERE call_key = :key
+        SELECT attempt_id FROM {table} WHERE call_key {which}
         UNION SELECT previous_id FROM attempts JOIN back ON attempts.attempt_id = back.id
         WHERE previous_id IS NOT NULL),
     chain(id) AS (
         SELECT id FROM back
         UNION SELECT attempts.attempt_id FROM attempts JOIN chain ON attempts.previous_id = chain.id)"""
-_OF_CALL, _OF_ERASED = _CHAIN.format(table="calls"), _CHAIN.format(table="erased_calls")
+_OF_CALL, _OF_ERASED = (_CHAIN.format(table=table, which="= :key") for table in ("calls", "erased_calls"))
+_OF_CALLS = _CHAIN.format(table="calls", which="IN :keys")
+_KEYS_AT_ONCE = 1_000
 
 _SCOPES = {
     "collection": "collection = :collection",
@@ -235,6 +237,20 @@ def call(connection: sa.Connection, key: str) -> Call:
 def attempts_of(connection: sa.Connection, key: str) -> list[Attempt]:
     """All attempts of a call, in the order in which they were made."""
     return _along(connection, _OF_CALL, key)
+
+
+def cost_of_calls(connection: sa.Connection, keys: Sequence[str]) -> dict[str, int]:
+    """In nano-dollars, what all attempts of each call cost, as far as that is known."""
+    statement = sa.text(
+        f"{_OF_CALLS} SELECT call_key, coalesce(sum(cost_nusd), 0) AS cost_nusd FROM attempts "
+        "JOIN chain ON chain.id = attempts.attempt_id GROUP BY call_key"
+    ).bindparams(sa.bindparam("keys", type_=sa.Text, expanding=True))
+    found: dict[str, int] = {}
+    distinct = sorted(set(keys))
+    for start in range(0, len(distinct), _KEYS_AT_ONCE):
+        part = {"keys": distinct[start : start + _KEYS_AT_ONCE]}
+        found |= {row.call_key: int(row.cost_nusd) for row in connection.execute(statement, part)}
+    return found
 
 
 def left_of(connection: sa.Connection, key: str) -> list[Attempt]:

@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Sequence
 
 from ai_assets.base.errors import AiAssetsError
+from ai_assets.base.plural import plural
 from ai_assets.base.windows import Opening
 
 
@@ -34,7 +35,7 @@ class PartitionPostponed(AiAssetsError):
 
 
 def window_said(opens: Opening | None, moment: datetime.datetime, documents: int) -> str:
-    number = f"{documents:,} document{'' if documents == 1 else 's'}"
+    number = plural(documents, "document")
     if opens is None:
         return f"waiting for its window, which never opens, {number}"
     return f"waiting for its window until {opens.said(moment)}, {number}"

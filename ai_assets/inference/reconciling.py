@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Literal
 
 from ai_assets.base.money import in_full
+from ai_assets.base.plural import plural
 from ai_assets.inference.ledger_totals import LedgerTotal, Straddling
 from ai_assets.inference.prices import NUSD, all_prices, cost_nusd, prices_of_day
 from ai_assets.inference.records import Usage
@@ -305,7 +306,10 @@ def _hindrance(question: ReconciliationInput, names: _Names, group: Reconciliati
         if our.key_id is None and our.day in group.days and our.model in group.models
     )
     if nameless:
-        return f"{nameless} requests of these days have no key id, and may be in the totals (--assume ENDPOINT=KEY_ID)"
+        return (
+            f"{plural(nameless, 'request')} of these days without a key id may be "
+            "in the totals (--assume ENDPOINT=KEY_ID)"
+        )
     return ""
 
 
@@ -321,9 +325,9 @@ def _misfit(group: ReconciliationGroup) -> str:
     if difference is None:
         return "the file has no dollars, and its tokens have no single price here"
     if more < 0:
-        return f"the file counts {-more} requests fewer than have answers here; is it complete?"
+        return f"the file counts {plural(-more, 'request')} fewer than have answers here; is it complete?"
     if more > group.maybe_requests:
-        return f"the file counts {more} more requests, and only {group.maybe_requests} may have been billed"
+        return f"the file counts {plural(more, 'more request')}, and only {group.maybe_requests} may have been billed"
     if difference < -tolerance:
         return "the file has fewer dollars than the answers here cost; compare the prices"
     if difference > group.maybe_nusd + tolerance:
@@ -331,7 +335,7 @@ def _misfit(group: ReconciliationGroup) -> str:
     if more == 0:
         return "" if difference <= tolerance else "the file has more dollars for as many requests; compare the prices"
     if group.declared_free:
-        return f"{group.declared_free} errors that are declared free (errors_are_free) may be what was billed"
+        return f"{plural(group.declared_free, 'error')} declared free (errors_are_free) may be what was billed"
     if difference <= tolerance and group.maybe_nusd > tolerance:
         return "the file counts more requests, and no more dollars"
     if group.grain_nusd * TOO_COARSE > group.maybe_nusd:

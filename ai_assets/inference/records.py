@@ -128,6 +128,8 @@ class Request:
     """Instead of the endpoint's."""
     tier: str | None = None
     """The provider's tier of service, such as `flex`, instead of the endpoint's. No part of its identity."""
+    tier_where_priced: bool = False
+    """An endpoint of the route that has no price of `tier` is asked without it; else no call is made."""
     priority: Priority | None = None
     """Who goes first where places are few, here and at a server that knows priorities; without one that of the run,
     and else `normal`, or `batch` in a backfill."""

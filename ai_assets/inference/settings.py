@@ -311,8 +311,8 @@ class Device(Strict):
     """After so long without a text the model is unloaded and the device given back."""
     wait_s: float = Field(default=3600.0, ge=0, le=604_800)
     """How long a process waits for a device that another one holds."""
-    batch_tokens: int = Field(default=16_384, ge=1, le=16_777_216)
-    """The most tokens of one batch, padding included; less where memory runs out."""
+    batch_tokens: int | None = Field(default=None, ge=1, le=16_777_216)
+    """The most tokens of one batch, padding included; less where memory runs out. Without it what is usual there."""
     windows: Windows = ()
     """When it may be taken, but by somebody who waits (`interactive`); without it at any time."""
 

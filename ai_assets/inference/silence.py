@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ai_assets.base.plural import plural
 from ai_assets.inference.admission import BREAKING, WaitReason
 from ai_assets.inference.records import ErrorClass
 
@@ -120,7 +121,7 @@ def waiting_line(name: str, endpoint: "Endpoint", silence: Silence, in_flight: i
         if count
     )
     if silence.is_queued and not silence.failures and in_flight == 0:
-        many = f"{waiting:,} {'request waits' if waiting == 1 else 'requests wait'}"
+        many = plural(waiting, "request waits", "requests wait")
         since = f"none has had one for {seconds:.0f} s, behind {silence.behind}"
         return f"{many} for a place at endpoint '{name}' (model {endpoint.llm}): {since}; {SHOWS_PLACES}"
     begun = f"endpoint '{name}' (model {endpoint.llm}) has not answered for {seconds:.0f} s"

@@ -11,7 +11,7 @@ from typing import Literal, Self
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import variable
 from ai_assets.inference.engine import Engine
-from ai_assets.inference.errors import KeyMissing, RouteUnknown
+from ai_assets.inference.errors import EndpointDown, KeyMissing, RouteUnknown
 from ai_assets.inference.prices import call_price
 from ai_assets.inference.records import NO_USAGE, RETRYABLE, Answer, Caller, Request, RequestKind
 from ai_assets.inference.rehearsal import RehearsalProvider
@@ -24,6 +24,8 @@ from ai_assets.storage.state import StateStore
 CALLER = Caller(asset="inference test")
 """As whose the calls stand in the ledger and count in budgets."""
 TIMEOUT_S = 30.0
+LEFT_ALONE_S = 5.0
+"""So much longer than one call takes it is waited for an endpoint that other processes have found failing."""
 MOST_TOKENS = 64
 SAID_CHARACTERS = 200
 SCHEMA: Mapping[str, Json] = {
@@ -39,8 +41,11 @@ PLAIN = Request(
     reuse_for_s=0,
 )
 EMBED = Request(text="water", kind="embed", document="inference test", reuse_for_s=0)
+SCORE = replace(EMBED, query="Is water wet?")
+LABEL = replace(EMBED, labels=True)
 Structured = Literal["json_schema", "json_object", "none"]
 MODES: tuple[Structured, ...] = ("json_schema", "json_object", "none")
+COUNTS_NOTHING = "It does not say how many tokens it used, so each call counts as the most it can cost."
 NO_SUCH_PATH = ("HTTP 404", "HTTP 405")
 
 
@@ -66,6 +71,12 @@ class Trial:
     usage: bool | None = None
     embedding_dimensions: int | None = None
     """0 where it does not embed."""
+    batches: bool | None = None
+    """Whether batches can be listed there; looked at where it declares `batch`."""
+    scores: bool | None = None
+    """Whether it scores a text for a query, as a reranker does; tried where it neither chats nor embeds."""
+    labels: tuple[str, ...] | None = None
+    """Which it gives a text, as a classifier does, the likeliest first; tried where it does nothing else."""
     price: str | None = None
     """Today's, in words; None where it has none."""
     changes: Mapping[str, str]
@@ -109,7 +120,7 @@ class _Calls:
         self.cost_usd = self.maybe_usd = 0.0
 
     def ask(self, endpoint: Endpoint, request: Request) -> Answer | _Failed:
-        patient = endpoint.model_copy(update={"patience_s": self._timeout_s})
+        patient = endpoint.model_copy(update={"patience_s": self._timeout_s + LEFT_ALONE_S})
         once = {"all": {error: {"attempts": 1} for error in RETRYABLE}}
         declared = InferenceSettings.model_validate({
             "endpoints": {self._name: patient}, "budgets": self._settings.budgets, "retries": once,
@@ -117,8 +128,10 @@ class _Calls:
         timeout_s = min(endpoint.timeout_s, self._timeout_s)
         sent = replace(request, route=self._name, timeout_s=timeout_s, priority="interactive")
         try:
-            with Engine(declared, self._state) as engine:
+            with Engine(declared, self._state, say=lambda _line: None) as engine:
                 result = engine.call(sent, CALLER)
+        except EndpointDown as error:
+            return _Failed(error="left_alone", said=_short(error.trouble))
         except UserError as error:
             return _Failed(error="", said=str(error))
         self.made += result.attempts
@@ -150,9 +163,25 @@ def tried(name: str, settings: InferenceSettings, state: StateStore | None, *, t
             endpoint = endpoint.model_copy(update={"base_url": rehearsal.url()})
         seen = reach(endpoint, endpoint.base_url, key, timeout_s)
         found = _reached(found, seen)
-        if found.problem is not None or state is None:
-            return found
-        return _Asking(found, endpoint, _Calls(name, settings, state, timeout_s), seen).trial()
+        if found.problem is None and state is not None:
+            found = _Asking(found, endpoint, _Calls(name, settings, state, timeout_s), seen).trial()
+        return found if endpoint.batch is None or found.problem is not None else _batched(found, endpoint, timeout_s)
+
+
+def _batched(found: Trial, endpoint: Endpoint, timeout_s: float) -> Trial:
+    """Stages of `tier: batch` would find out only once they have asked."""
+    from ai_assets.inference.batch.errors import BatchApiRefused, ProviderSilent
+    from ai_assets.inference.batch.provider import BatchProvider
+
+    provider = BatchProvider(found.endpoint, endpoint, timeout_s=timeout_s)
+    try:
+        provider.reach()
+    except (BatchApiRefused, ProviderSilent) as error:
+        said = f"It declares `batch`, and its batches cannot be listed ({_short(str(error))})"
+        return replace(found, batches=False, notes=(*found.notes, f"{said}: stages of `tier: batch` would fail there."))
+    finally:
+        provider.close()
+    return replace(found, batches=True)
 
 
 def _reached(found: Trial, seen: Reach) -> Trial:
@@ -161,7 +190,7 @@ def _reached(found: Trial, seen: Reach) -> Trial:
         reached=seen.status is not None,
         reached_s=seen.seconds if seen.status is not None else None,
         models=None if seen.models is None else tuple(seen.models),
-        problem=None if seen.problem is None else f"Endpoint '{found.endpoint}' {seen.problem}.",
+        problem=None if seen.problem is None else ended(f"Endpoint '{found.endpoint}' {seen.problem}"),
         notes=() if seen.note is None else (f"It {seen.note}.",),
         changes=seen.changes,
     )
@@ -186,15 +215,23 @@ class _Asking:
         if isinstance(vector, Answer):
             found = replace(found, embedding_dimensions=len(vector.vector), latency_s=vector.latency_s)
             found = replace(found, usage=vector.usage != NO_USAGE, answered_model=vector.model)
+            if vector.usage == NO_USAGE and not self._endpoint.free:
+                self._notes.append(COUNTS_NOTHING)
         elif vector is not None:
             found = replace(found, embedding_dimensions=0)
         if isinstance(chat, Answer):
             found = self._of_chat(found, chat, self._endpoint.structured)
+        elif isinstance(vector, _Failed) and (other := self._other(found, vector)) is not None:
+            found = other
+        elif isinstance(chat, _Failed) and isinstance(vector, _Failed) and self._serves_one and chat.error == "garbled":
+            both = f"asked to chat: {chat.said}; asked for a vector: {vector.said}"
+            said = chat.said if chat.said == vector.said else both
+            found = replace(found, problem=self._sentence(replace(chat, said=said), "chat"))
         elif chat is not None and not (isinstance(vector, Answer) and self._only_embeds(chat)):
             found = self._looked_for(found, chat)
         if not kinds & {"chat", "embedding"}:
             self._notes.append("Its protocol neither chats nor embeds, so no call was made.")
-        if chat is None and isinstance(vector, _Failed):
+        if chat is None and isinstance(vector, _Failed) and found.scores is None and found.labels is None:
             found = replace(found, problem=self._sentence(vector, "embedding"))
         if found.problem is not None:  # what is odd about the list matters only where no call works
             self._notes = [*self._found.notes, *self._notes]
@@ -203,17 +240,36 @@ class _Asking:
             cost_usd=self._calls.cost_usd, maybe_usd=self._calls.maybe_usd,
         )  # fmt: skip
 
+    def _other(self, found: Trial, failed: _Failed) -> Trial | None:
+        """What neither chats nor embeds may be a reranker or a classifier."""
+        kinds = protocol_of(self._endpoint.protocol).kinds
+        for kind, request in (("rerank", SCORE), ("predict", LABEL)):
+            if kind not in kinds or not _is_worth_it(failed):
+                continue
+            answer = self._calls.ask(self._endpoint, request)
+            if isinstance(answer, Answer):
+                labels = tuple(each.label for each in answer.labels)
+                return replace(
+                    found, scores=kind == "rerank", labels=None if kind == "rerank" else labels,
+                    latency_s=answer.latency_s, answered_model=answer.model, usage=answer.usage != NO_USAGE,
+                )  # fmt: skip
+        return None
+
     def _only_embeds(self, chat: _Failed) -> bool:
-        """Of a server that has made a vector. Where one path serves every kind, the model behind it serves one."""
+        """Of a server that has made a vector."""
+        return chat.is_path or (self._serves_one and chat.error in ("garbled", "malformed", "server_error"))
+
+    @property
+    def _serves_one(self) -> bool:
+        """Where one path serves every kind, the model behind it serves one of them."""
         protocol = protocol_of(self._endpoint.protocol)
-        serves_one = protocol.path(self._endpoint, "chat") == protocol.path(self._endpoint, "embedding")
-        return chat.is_path or (serves_one and chat.error in ("garbled", "malformed", "server_error"))
+        return protocol.path(self._endpoint, "chat") == protocol.path(self._endpoint, "embedding")
 
     def _of_chat(self, found: Trial, answer: Answer, structured: str) -> Trial:
         if answer.repaired:
             self._notes.append("Its first answer did not fit the schema, and was repaired by a second call.")
         if answer.usage == NO_USAGE:
-            self._notes.append("It does not say how many tokens it used, so each call counts as the most it can cost.")
+            self._notes.append(COUNTS_NOTHING)
         return replace(
             found, answered_model=answer.model, latency_s=answer.latency_s, structured=structured,
             logprobs=answer.token_logprobs is not None, usage=answer.usage != NO_USAGE,
@@ -334,12 +390,26 @@ def sentence(name: str, endpoint: Endpoint, error: str, said: str, seen: Reach, 
             found = f"fails at the smallest request ({said}); look into the log of the server"
         case "garbled":
             found = f"answers, and not as the protocol '{endpoint.protocol}' has it ({said}); is `base_url` right?"
+        case "context_too_long":
+            found = f"takes not even one word ({said}): is its model loaded with a length that texts have?"
         case "timeout":
-            found = f"takes the request and does not answer it ({said}); where it only needs longer, raise `timeout_s`"
+            found = (
+                f"takes the request and does not answer it ({said}); where it only needs longer, such as to load its "
+                "model, give this command more by --timeout-s, and runs by `timeout_s`"
+            )
         case "connection_lost":
             found = f"ends the connection in the middle of a request ({said}); look into the log of the server"
-        case "rate_limited" | "overloaded":
+        case "rate_limited":
             found = f"is well and takes no call now ({said}); try again later, or lower `limits`"
+        case "overloaded":
+            found = f"takes no call now ({said}): it is busy, or still loads its model; try again in a minute"
+        case "left_alone":
+            found = f"fails for other processes too, and is left alone for a moment ({said}); try again in a minute"
         case _:
-            found = f"gives no answer: {error}: {said}"
-    return f"Endpoint '{name}' {found}."
+            found = f"gives no answer: {error.replace('_', ' ')}: {said}"
+    return ended(f"Endpoint '{name}' {found}")
+
+
+def ended(said: str) -> str:
+    """As a sentence; a question has its mark."""
+    return said if said.endswith("?") else f"{said}."

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MOST_NAMED = 5
 PAGE_BYTES = 2**20
+SAID_CHARACTERS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,5 +171,6 @@ def why_not(error: BaseException, base_url: str, timeout_s: float) -> str:
         case aiohttp.InvalidURL():
             return f"has an address that cannot be used: {base_url}"
         case _:
-            said = (str(error) or type(error).__name__).splitlines()[0][:200]
+            words = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+            said = " ".join(words.split())[:SAID_CHARACTERS] or type(error).__name__
             return f"does not speak HTTP at {where} ({said}); check the port in base_url"

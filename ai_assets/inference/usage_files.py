@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.plural import plural
 from ai_assets.base.yaml_settings import nearest
 from ai_assets.storage.digest import sha256_hex
 
@@ -109,7 +110,7 @@ def _csv_rows(path: Path, text: str, columns: Mapping[str, str]) -> Iterator[_Ro
         found.fieldnames = names
         for row in found:
             if None in row or None in row.values():
-                raise UsageFileInvalid(path, f"it should have {len(names)} cells", f"line {found.line_num}")
+                raise UsageFileInvalid(path, f"it should have {plural(len(names), 'cell')}", f"line {found.line_num}")
             yield _Row(where=f"line {found.line_num}", cells=_renamed(row, columns))
     except csv.Error as error:
         raise UsageFileInvalid(path, f"it is no CSV ({error})", f"line {found.line_num}") from error

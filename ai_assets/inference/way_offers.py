@@ -17,7 +17,9 @@ from ai_assets.inference.deadline import (
     stop_time,
 )
 from ai_assets.inference.prices import batch_price, call_price, price_at
+from ai_assets.inference.records import RequestKind
 from ai_assets.inference.settings import Endpoint, InferenceSettings, TokenPrice
+from ai_assets.protocols.registry import protocol_of
 
 FLEX = "flex"
 BATCHES_READ = 200
@@ -39,6 +41,7 @@ def offers_of(
     names: Sequence[str],
     at: datetime.datetime,
     *,
+    asks_for: RequestKind = "chat",
     no_batch: str | None = None,
 ) -> Offers:
     """Of a route's endpoints in their order: the first one by one and by flex, the first that has batches by batch.
@@ -47,7 +50,8 @@ def offers_of(
     """
     name, today = names[0], at.date()
     endpoint = settings.endpoints[name]
-    flex_price = None if endpoint.free else price_at(endpoint, today, FLEX)
+    has_tiers = not endpoint.free and asks_for in protocol_of(endpoint.protocol).tiered
+    flex_price = price_at(endpoint, today, FLEX) if has_tiers else None
     sync, flex, no_room = _paces(connection, name, endpoint)
     by_batch = None if no_batch is not None else next((each for each in names if settings.endpoints[each].batch), None)
     turnaround = stopping = None

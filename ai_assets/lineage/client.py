@@ -22,10 +22,11 @@ CLOSE_S = 3.0
 
 
 class EventSender:
-    def __init__(self, home: Home, report: Callable[[str], None]) -> None:
-        """Raises what the client raises of its configuration."""
+    def __init__(self, home: Home, report: Callable[[str], None], of: str = "run") -> None:
+        """Raises what the client raises of its configuration. `of`: what the events are of, for people."""
         self._client = _client_of(home)
         self._report = report
+        self._of = of
         self._sender: BackgroundSender[RunEvent] = BackgroundSender(
             self._send, name="lineage", most_waiting=MOST_WAITING, batch=1, delay_s=1.0, report=self._said
         )
@@ -38,16 +39,43 @@ class EventSender:
 
     def _send(self, events: Sequence[RunEvent]) -> str | None:
         for event in events:
-            self._client.emit(event)
+            try:
+                self._client.emit(event)
+            except (OSError, RuntimeError) as error:  # the transport that writes a file raises one because of the other
+                for found in (error, error.__cause__, error.__context__):
+                    if isinstance(found, OSError):
+                        return self._in_words(found)
+                raise
         with suppress(Exception):  # transports with a queue of their own
             self._client.transport.wait_for_completion(timeout=CLOSE_S)  # type: ignore[attr-defined]
         return None
 
     def _said(self, problem: str) -> None:
         self._report(
-            f"The consumer of OpenLineage does not take what is sent: {masked(problem)[:300]}. The run is not "
+            f"The consumer of OpenLineage does not take what is sent: {masked(problem)[:300]}. The {self._of} is not "
             "affected; some of its events are missing there."
         )
+
+    def _in_words(self, error: OSError) -> str:
+        """Of a request or a file, without the words of the library that made it."""
+        import requests
+
+        url = getattr(self._client.transport, "url", None)
+        where = "it" if url is None else str(url)
+        match error:
+            case requests.Timeout():
+                return f"{where} did not answer in time"
+            case requests.HTTPError() if error.response is not None:
+                return f"{where} answered with status {error.response.status_code}"
+            case requests.exceptions.RetryError():
+                return f"{where} answered with errors, however often it was asked"
+            case requests.ConnectionError():
+                return f"{where} cannot be reached"
+            case requests.RequestException():
+                return f"{where} cannot be asked ({type(error).__name__})"
+            case _:
+                name = f"{error.filename}: " if error.filename else ""
+                return f"{name}{(error.strerror or type(error).__name__).lower()}"
 
 
 def _client_of(home: Home) -> OpenLineageClient:

@@ -1,6 +1,6 @@
 """The cost warehouse as events: days of the ledger that were copied, and the tables that dbt makes of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 
 import sqlalchemy as sa
@@ -9,11 +9,14 @@ from openlineage.client.event_v2 import RunState
 from ai_assets.base.home import Home, variable
 from ai_assets.base.masking import masked
 from ai_assets.costs.building import Building
+from ai_assets.costs.day_rows import ATTEMPTS, REUSES
 from ai_assets.costs.ledger_days import ExportedDay
-from ai_assets.costs.marts import Model, assets_of_sources, in_order, models
+from ai_assets.costs.marts import Model, assets_of_sources, in_order, models, raw_tables
 from ai_assets.lineage.client import EventSender
+from ai_assets.lineage.columns import ColumnOrigin
 from ai_assets.lineage.events import DatasetRef, Maker
 from ai_assets.lineage.sink import NAMESPACE, day_of, said_of
+from ai_assets.lineage.table_origins import SqlUnread, table_origins
 from ai_assets.storage.state import now
 
 COSTS, DAYS, LEDGER = "costs", "inference_cost", "ledger"
@@ -31,7 +34,7 @@ class CostLineage:
             owners=(),
             descriptions={**{model.name: model.description for model in models()}, **descriptions},
         )
-        self._sender = EventSender(home, report)
+        self._sender, self._report = EventSender(home, report), report
 
     def began(self) -> None:
         self._began_at = now()
@@ -46,10 +49,11 @@ class CostLineage:
 
     def copied(self, days: Sequence[ExportedDay]) -> None:
         """Those that this run copied; of one that was as before nothing is new."""
+        columns = {each.name: str(each.type) for rows in (REUSES, ATTEMPTS) for each in rows.schema()}
         for day in days:
             if self._run_id in (day.attempts.run_id, day.reuses.run_id):
                 rows = day.attempts.rows + day.reuses.rows
-                output = DatasetRef(asset=DAYS, version=day.version, rows=rows)
+                output = DatasetRef(asset=DAYS, version=day.version, rows=rows, columns=columns)
                 self._made(output, [self._ledger()], partition=day.day)
 
     def built(self, done: Building) -> None:
@@ -63,6 +67,7 @@ class CostLineage:
                 output = DatasetRef(
                     asset=name, version=done.fingerprint, rows=rows[name], file_format="duckdb",
                     columns={column: kind for column, (kind, _) in model.columns.items()},
+                    origins=self._origins(model, done.sql.get(name, "")),
                     location=(f"duckdb://{self._warehouse}", f"{self._home.warehouse.stem}.{model.schema}.{name}"),
                 )  # fmt: skip
                 self._made(output, self._inputs(model))
@@ -86,6 +91,14 @@ class CostLineage:
                     day=day_of(partition),
                 )
             )  # fmt: skip
+
+    def _origins(self, model: Model, sql: str) -> Mapping[str, Sequence[ColumnOrigin]]:
+        """Nothing of SQL that is not understood, which stops no run."""
+        try:
+            return table_origins(model, sql, models(), raw_tables(), DAYS)
+        except SqlUnread as error:
+            self._report(str(error))
+            return {}
 
     def _inputs(self, model: Model) -> list[DatasetRef]:
         """Tables before it; of what dbt is given, the copied days, and the ledger's own tables beside them."""

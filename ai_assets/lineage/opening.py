@@ -62,7 +62,7 @@ def tell_release(
         return release_event(collection, release, list(partitions), description)
 
     if partitions:
-        _tell(home, event, f"of release {release.number}", report)
+        _tell(home, event, f"publication of release {release.number}", report)
 
 
 def tell_rollback(
@@ -75,18 +75,18 @@ def tell_rollback(
 
         return rollback_event(collection, release, record)
 
-    _tell(home, event, f"of the rollback to release {release.number}", report)
+    _tell(home, event, f"rollback to release {release.number}", report)
 
 
 def _tell(home: Home, event: "Callable[[], LineageEvent]", of: str, report: Callable[[str], None]) -> None:
     def sent() -> None:
         from ai_assets.lineage.client import EventSender
 
-        sender = EventSender(home, report)
+        sender = EventSender(home, report, of)
         sender.put(event())
         sender.close()
 
-    _attempted(home, sent, f"No lineage is sent {of}", report)
+    _attempted(home, sent, f"No lineage is sent of the {of}", report)
 
 
 def _attempted(home: Home, made: Callable[[], T], problem: str, report: Callable[[str], None]) -> T | None:

@@ -6,11 +6,12 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ai_assets.inference.prices import NUSD, nusd_of
 from ai_assets.inference.settings import Device, InferenceSettings
+from ai_assets.local_models.batching import BatchLimits
 from ai_assets.local_models.errors import DeviceUnpriced
 from ai_assets.local_models.spec import AUTO, CPU, CUDA
 
@@ -34,6 +35,12 @@ class Placement:
     @property
     def is_gpu(self) -> bool:
         return self.device != CPU
+
+    @property
+    def limits(self) -> BatchLimits:
+        """Of a batch, as declared or as is usual for such a device."""
+        usual, declared = BatchLimits.of(self.device), self.settings.batch_tokens
+        return usual if declared is None else replace(usual, tokens=declared)
 
     def cost_nusd(self, seconds: float) -> int:
         """Rounded up once."""

@@ -14,6 +14,7 @@ ModelFailed       the model raised something else
 import datetime
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.plural import plural
 from ai_assets.base.windows import Opening
 
 
@@ -25,7 +26,8 @@ class ModelUnusable(UserError):
 class DimensionsDiffer(UserError):
     def __init__(self, model: str, *, found: int, declared: int) -> None:
         super().__init__(
-            f"the vectors of '{model}' have {found} numbers, and {declared} are declared; write dimensions: {found}, "
+            f"the vectors of '{model}' have {plural(found, 'number')}, and {declared} "
+            f"are declared; write dimensions: {found}, "
             "or leave the key out"
         )
 

@@ -24,11 +24,11 @@ from ai_assets.base.children import start_child
 from ai_assets.base.errors import LeaseBusy
 from ai_assets.base.extras import need
 from ai_assets.base.machine import usable_cores
+from ai_assets.base.plural import plural
 from ai_assets.base.windows import ALWAYS, WeeklyHours
 from ai_assets.inference.ledger_clock import store_moment
 from ai_assets.inference.records import Priority
 from ai_assets.local_models import worker
-from ai_assets.local_models.batching import BatchLimits
 from ai_assets.local_models.device_hours import refuse_closed
 from ai_assets.local_models.devices import Placement
 from ai_assets.local_models.errors import (
@@ -172,7 +172,7 @@ class _HostedModel:
         self._memory_bytes = memory_bytes
         self._lock = threading.Lock()
         self._process: _ModelProcess | None = None
-        self._limits = BatchLimits()
+        self._limits = placement.limits
         self._used_at = 0.0
 
     @property
@@ -197,7 +197,10 @@ class _HostedModel:
             if found.limits != self._limits:
                 self._limits = found.limits
                 remember(self._state, self._spec, self._placement.device, found.limits.tokens)
-                say(f"{self._spec.model} on {self._placement.device}: batches of {found.limits.tokens} tokens fit")
+                say(
+                    f"{self._spec.model} on {self._placement.device}: batches of "
+                    f"{plural(found.limits.tokens, 'token fits', 'tokens fit')}"
+                )
             return found
 
     def unload(self) -> None:
@@ -208,9 +211,9 @@ class _HostedModel:
         if self._process is None:
             self._slots.take(self._placement, say)
             try:
-                most = self._placement.settings.batch_tokens
-                tokens = recall(self._state, self._spec, self._placement.device, most)
-                self._limits = replace(BatchLimits(), tokens=max(1, tokens >> self._halvings))
+                most = self._placement.limits
+                tokens = recall(self._state, self._spec, self._placement.device, most.tokens)
+                self._limits = replace(most, tokens=max(1, tokens >> self._halvings))
                 start = worker.ModelStart(
                     spec=self._spec, device=self._placement.device, limits=self._limits, memory_bytes=self._memory_bytes
                 )

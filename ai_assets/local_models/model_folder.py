@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ai_assets.base.plural import plural
+
 Task = Literal["embed", "rerank", "classify"]
 Pooling = Literal["mean", "cls", "max", "last", "mean_sqrt_len", "weighted_mean"]
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -136,7 +138,7 @@ def read_folder(path: Path, name: str, task: Task) -> ModelFolder:
         said = ", ".join(config.get("architectures") or ()) or "no architecture"
         raise FolderWrong(f"it is no reranker, but an embedder or something else ({said}): a reranker reads two texts")
     if task == "rerank" and len(labels) != 1:
-        raise FolderWrong(f"a reranker gives one score, and this model has {len(labels)} labels")
+        raise FolderWrong(f"a reranker gives one score, and this model has {plural(len(labels), 'label')}")
     return ModelFolder(
         path=path, name=name, task=task, dimensions=len(labels), max_tokens=_max_tokens(path, config), labels=labels
     )

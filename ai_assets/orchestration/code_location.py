@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from ai_assets.base.collection_files import making_no_home
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import DEFINITIONS_FILE, DG_FILE, PYPROJECT, WORKSPACE
 from ai_assets.base.import_path import look_first_in
@@ -48,23 +49,27 @@ class CodeLocation:
         return [*what, "--working-directory", str(inside)]
 
     def load(self) -> None:
-        """Import it into this process. Its collections are recorded by that."""
+        """Import it into this process. Its collections are recorded by that, where there is a home."""
         look_first_in(list(folders_to_import(self.project)))
         try:
-            if self.module:
-                found = importlib.import_module(self.module)
-            else:
-                assert self.file is not None
-                spec = importlib.util.spec_from_file_location(self.file.stem, self.file)
-                assert spec is not None
-                assert spec.loader is not None
-                found = importlib.util.module_from_spec(spec)
-                spec.loader.exec_module(found)
-            _evaluate(found)
+            with making_no_home():
+                self._import()
         except Exception as error:
             if (ours := _ours(error)) is not None:
                 raise ours from None
             raise CodeLocationUnusable(self.module or self.file, f"{type(error).__name__}: {error}") from error
+
+    def _import(self) -> None:
+        if self.module:
+            found = importlib.import_module(self.module)
+        else:
+            assert self.file is not None
+            spec = importlib.util.spec_from_file_location(self.file.stem, self.file)
+            assert spec is not None
+            assert spec.loader is not None
+            found = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(found)
+        _evaluate(found)
 
 
 def folders_to_import(project: Path) -> Iterator[Path]:

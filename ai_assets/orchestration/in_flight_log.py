@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ai_assets.base.errors import StateUnavailable
 from ai_assets.base.money import in_full
+from ai_assets.base.plural import plural
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -78,7 +79,7 @@ class _StatusLine:
 
 
 def in_words(found: "InFlight") -> str:
-    calls = "no call" if not found.calls else "1 call" if found.calls == 1 else f"{found.calls} calls"
+    calls = "no call" if not found.calls else plural(found.calls, "call")
     reserved = f", {in_full(found.reserved_usd)} reserved" if found.calls else ""
     maybe = f"; {in_full(found.maybe_usd)} may have been billed" if found.maybe_attempts else ""
     return f"{calls}{reserved}{maybe}"

@@ -8,7 +8,7 @@ from ai_assets.base.home import Home
 from ai_assets.base.processes import identity
 from ai_assets.orchestration.interrupted import PID_TAG
 from ai_assets.storage.leases import hold
-from ai_assets.storage.stores import Stores
+from ai_assets.storage.stores import Stores, is_there
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -67,6 +67,8 @@ def bring_costs_up_to_date(home: Home, say: Callable[[str], None] = lambda _line
     """Run the Dagster job `costs` in this process, when something is due. Raises the one sentence why it failed."""
     from ai_assets.costs.building import is_due
 
+    if not is_there(home):
+        return
     with Stores.at(home) as stores:
         if not is_due(stores):
             return

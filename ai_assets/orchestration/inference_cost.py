@@ -120,15 +120,18 @@ def _first_of_ledger(home: Home) -> str | None:
         except sqlite3.Error:
             return None  # whoever needs the store says what is wrong with it
         return first[:10] if first else None
-    from ai_assets.costs.building import oldest_call
+    import sqlalchemy as sa
+
     from ai_assets.storage.state import StateStore
 
     try:
-        with contextlib.closing(StateStore.reading(home.state_url, lambda _line: None)) as state:
-            oldest = oldest_call(state)
+        with StateStore.reached(home.state_url) as connection:  # of a new database, loading makes no tables
+            if not sa.inspect(connection).has_table("attempts"):
+                return None
+            first = connection.execute(sa.text("SELECT min(sent_at) FROM attempts")).scalar_one()
     except (UserError, OSError):
         return None  # whoever needs the store says what is wrong with it
-    return oldest[:10] if oldest else None
+    return str(first)[:10] if first else None
 
 
 def costs_job() -> "dg.UnresolvedAssetJobDefinition":

@@ -61,10 +61,12 @@ def instance_settings(
     behind_proxy: bool = False,
     in_postgres: bool = False,
     launcher: Mapping[str, Any] | None = None,
+    resumes: int = 0,
 ) -> dict[str, Any]:
     """Where storage is not named, Dagster uses SQLite below the home, which so can be moved. No address is written.
 
-    `behind_proxy`: a declared proxy signs people in, so runs can be attributed to whom it names.
+    `behind_proxy`: a declared proxy signs people in, so runs can be attributed to whom it names. `resumes`: how often a
+    run whose pod was ended from outside goes on in another; steps that are processes would end with theirs.
     """
     skipped_days = 3
     """A sensor that looks every 30 seconds skips 2880 times a day; those ticks tell nobody anything later."""
@@ -83,7 +85,12 @@ def instance_settings(
         **(_ATTRIBUTING if behind_proxy else {"run_queue": _QUEUE}),
         "concurrency": {"pools": {"granularity": "op"}, "runs": {"max_concurrent_runs": max_concurrent_runs}},
         # Without the last key a run that died keeps its pool slots for good.
-        "run_monitoring": {"enabled": True, "start_timeout_seconds": 300, "free_slots_after_run_end_seconds": 60},
+        "run_monitoring": {
+            "enabled": True,
+            "start_timeout_seconds": 300,
+            "free_slots_after_run_end_seconds": 60,
+            **({"max_resume_run_attempts": resumes} if resumes else {}),
+        },
         "retention": {"schedule": retention, "sensor": retention, "auto_materialize": retention},
     }
 
@@ -96,6 +103,7 @@ def write_instance_file(home: Home, max_concurrent_runs: int | None = None) -> I
         behind_proxy=_behind_proxy(home),
         in_postgres=home.environment != LOCAL,
         launcher=_launcher(home),
+        resumes=cluster_in(home.operations).retries if home.environment == CLUSTER else 0,
     )
     body = yaml.safe_dump(settings, sort_keys=False)
     wanted = f"{_MARK}{_digest(body)}{_MARK_END}\n{body}"

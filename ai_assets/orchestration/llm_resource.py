@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, PrivateAttr
 
 from ai_assets.base.home import Home
 from ai_assets.base.money import in_full
+from ai_assets.base.plural import plural
 from ai_assets.base.printable import printable
 from ai_assets.inference.errors import InferenceInvalid
 from ai_assets.inference.load import inference_at
@@ -85,6 +86,8 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
     """Of the run, which may say whose trace it continues."""
     _priority: Priority | None = PrivateAttr(default=None)
     """Of the run: of requests that have none."""
+    _steps: dict[tuple[str, str], str] = PrivateAttr(default_factory=dict)
+    """By collection and asset, the step that asked."""
     _held: "_Shared | None" = PrivateAttr(default=None)
     _opening: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
@@ -183,7 +186,10 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
 
     def caller(self, **who: Unpack[CallerFields]) -> Caller:
         """Who asks, as it will stand in the ledger."""
-        return replace(caller_of_step(self.tenant, self._run_id or ""), backfill=self._backfill, **who)
+        caller = replace(caller_of_step(self.tenant, self._run_id or ""), backfill=self._backfill, **who)
+        if (context := _context()) is not None:
+            self._steps[caller.collection, caller.asset] = context.get_step_execution_context().step.key
+        return caller
 
     def spend(self, **who: Unpack[CallerFields]) -> "Spend":
         """What the calls of this asset came to in this run, and in this partition where the run is of one.
@@ -214,6 +220,8 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         held, self._held = self._held, None
         if held is not None:
+            if held.telemetry is not None and context.instance is not None and self._run_id:
+                held.telemetry.failed(self._run_id, _failed_steps(context.instance, self._run_id, self._steps))
             _leave(held)
 
     def _opened(self) -> "_Shared":
@@ -278,6 +286,26 @@ def _asset(context: dg.OpExecutionContext) -> tuple[str, str]:
     return "/".join(key.path[:-1]), key.path[-1]
 
 
+def _failed_steps(
+    instance: dg.DagsterInstance, run_id: str, asked: Mapping[tuple[str, str], str]
+) -> dict[tuple[str, str], str]:
+    """Of the steps that asked, those whose last try failed, each with the class of what was raised."""
+    ends = {dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.STEP_UP_FOR_RETRY}
+    last = dict[str, str | None]()
+    for record in instance.all_logs(run_id, of_type=ends):
+        if (event := record.dagster_event) is not None and event.step_key is not None:
+            last[event.step_key] = _raised(event)
+    return {who: kind for who, step in asked.items() if (kind := last.get(step)) is not None}
+
+
+def _raised(event: dg.DagsterEvent) -> str | None:
+    data = event.event_specific_data
+    error = getattr(data, "error", None)
+    if error is None:
+        return None if event.event_type == dg.DagsterEventType.STEP_SUCCESS else "_OTHER"
+    return str((error.cause or error).cls_name or "_OTHER")
+
+
 _WHO = frozenset(CallerFields.__annotations__)
 
 
@@ -311,7 +339,7 @@ class _Tally:
     def __str__(self) -> str:
         maybe = f", {in_full(self.maybe_usd)} may have been billed" if self.maybe_usd else ""
         unanswered = f", {self.unanswered} unanswered" if self.unanswered else ""
-        return f"{self.answers} answers ({self.reused} reused){unanswered}, {in_full(self.cost_usd)}{maybe}"
+        return f"{plural(self.answers, 'answer')} ({self.reused} reused){unanswered}, {in_full(self.cost_usd)}{maybe}"
 
 
 def _log() -> "dg.DagsterLogManager | None":

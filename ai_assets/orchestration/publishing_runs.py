@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from ai_assets.base.home import Home
+from ai_assets.base.plural import plural
 from ai_assets.orchestration.held_back import held_back
 from ai_assets.orchestration.interrupted import is_under_way
 
@@ -34,7 +35,7 @@ def ask(
     cursor = json.loads(context.cursor or "{}")
     tries = cursor.get("tries", 0) if cursor.get("batch") == batch else 0
     if tries >= MOST_TRIES:
-        return dg.SkipReason(f"publication failed {tries} times; see its runs, {remedy}")
+        return dg.SkipReason(f"publication failed {plural(tries, 'time')}; see its runs, {remedy}")
     if tries and is_under_way(context.instance, tag, f"{batch}-{tries}"):
         return dg.SkipReason("the publication is under way")
     attempt, mirrored = f"{batch}-{tries + 1}", set(cursor.get("mirrored", []))

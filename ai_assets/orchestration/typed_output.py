@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.plural import plural
 from ai_assets.inference.records import Answer, Request, Result, Unanswered
 
 Output = TypeVar("Output", bound=BaseModel)
@@ -75,7 +76,7 @@ def _url(image: Image) -> str:
     if isinstance(image, bytes):
         kind = next((kind for start, kind in _KINDS if image.startswith(start)), None)
         if kind is None:
-            raise ImageUnusable(f"of {len(image):,} bytes", "it is neither PNG, JPEG, GIF nor WebP")
+            raise ImageUnusable(f"of {plural(len(image), 'byte')}", "it is neither PNG, JPEG, GIF nor WebP")
         return f"data:{kind};base64,{base64.b64encode(image).decode()}"
     path = Path(image)
     try:

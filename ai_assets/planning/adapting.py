@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.plural import plural
 from ai_assets.collection.adaptations import embedder_space, labels_of
 from ai_assets.documents.by_document import ByDocument, Row
 from ai_assets.embedding.builtin import BuiltinEmbedder
@@ -154,10 +155,10 @@ class Adapting:
         self._number = {name: number for number, name in enumerate(stage.names)}
 
     def proposed(self, at: str, say: Callable[[str], None], advance: Progress) -> ProposedAdaptation:
-        say(f"Drawing {self._size} documents")
+        say(f"Drawing {plural(self._size, 'document')}")
         drawn, golden, population = self._drawn()
         self._require_enough(drawn, population)
-        say(f"Fitting to {len(drawn)} documents without their labels")
+        say(f"Fitting to {plural(len(drawn), 'document')} without their labels")
         sample = self._read(drawn, population)
         adaptation = self._fitted(sample, at)
         after = adapted_classifier(self._work, self._stage, adaptation)
@@ -206,9 +207,9 @@ class Adapting:
         elif not statuses.get("ok") and statuses.get("quarantined"):
             found = f"none of its documents can be read, {statuses['quarantined']} are quarantined"
         elif population >= LEAST_DOCUMENTS:
-            found = f"{len(drawn)} documents are too few; draw at least {LEAST_DOCUMENTS}"
+            found = f"{plural(len(drawn), 'document is', 'documents are')} too few; draw at least {LEAST_DOCUMENTS}"
         else:
-            found = f"it applies to {population} different texts, and a fit takes at least {LEAST_DOCUMENTS}"
+            found = f"it applies to {plural(population, 'different text')}, and a fit takes at least {LEAST_DOCUMENTS}"
         raise AdaptationRefused(self._work.collection.name, self._stage.name, found)
 
     def _read(self, drawn: Sequence[DrawnText], population: int) -> DrawnSample:

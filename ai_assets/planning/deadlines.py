@@ -12,6 +12,7 @@ from ai_assets.inference.deadline import START_S, CallLoad, Way, WayChoice, choo
 from ai_assets.inference.errors import DueOver
 from ai_assets.inference.ledger_clock import store_clock
 from ai_assets.inference.prices import batch_price, call_price, price_at
+from ai_assets.inference.records import RequestKind
 from ai_assets.inference.routes import names_of
 from ai_assets.inference.settings import InferenceSettings, TokenPrice
 from ai_assets.inference.way_offers import FLEX, offers_of
@@ -31,7 +32,9 @@ def deadline_plan(around: PlanContext, asset: str, route: str, found: Estimate) 
     with around.work.stores.state.read() as connection:
         at = store_clock(connection)
         since = _since(connection, collection.name, asset, deadline, at)
-        offers = offers_of(connection, around.inference, names, at)
+        is_embedding = asset in {each.asset for each in collection.embeddings}
+        asks_for: RequestKind = "embedding" if is_embedding else "chat"
+        offers = offers_of(connection, around.inference, names, at, asks_for=asks_for)
     due = deadline.moment(since)
     load = _load(found)
     follows_s = levels_after(collection, asset) * (offers.sync.sure_s(load) + START_S)
@@ -45,7 +48,7 @@ def deadline_plan(around: PlanContext, asset: str, route: str, found: Estimate) 
         moves_at=None if choice.then is None else text_of(moves_at),
         chance=choice.chance,
         reason=choice.reason if due.note is None else f"{choice.reason}; {due.note}",
-        ways=_ways(around.inference, names, found, choice, at.date()),
+        ways=_ways(around.inference, names, found, choice, at.date(), has_flex=offers.flex is not None),
     )
 
 
@@ -66,14 +69,20 @@ def _load(found: Estimate) -> CallLoad:
 
 
 def _ways(
-    inference: InferenceSettings, names: tuple[str, ...], found: Estimate, choice: WayChoice, today: datetime.date
+    inference: InferenceSettings,
+    names: tuple[str, ...],
+    found: Estimate,
+    choice: WayChoice,
+    today: datetime.date,
+    *,
+    has_flex: bool,
 ) -> tuple[WayPlan, ...]:
     prices: Mapping[Way, TokenPrice | None] = {
         "batch": next(
             (batch_price(name, inference.endpoints[name], today) for name in names if inference.endpoints[name].batch),
             None,
         ),
-        "flex": None if inference.endpoints[names[0]].free else price_at(inference.endpoints[names[0]], today, FLEX),
+        "flex": price_at(inference.endpoints[names[0]], today, FLEX) if has_flex else None,
         "sync": call_price(names[0], inference.endpoints[names[0]], today),
     }
     return tuple(

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ai_assets.base.plural import plural
 from ai_assets.inference.settings import Endpoint, TokenPrice
 from ai_assets.planning.past import PastQuestions
 from ai_assets.planning.records import CERTAIN, Chance, Money, Range
@@ -116,7 +117,7 @@ def _ratio(tally: Tally, name: str, endpoint: Endpoint) -> tuple[Range, str]:
         likely = sum(tokens for _, tokens in pairs) / sum(size for size, _ in pairs)
         learnt = _widened(Range(low=likely, likely=likely, high=likely), 0.08 if pairs is same else 0.30)
         bounded = Range(low=max(learnt.low, 1 / 8), likely=likely, high=min(learnt.high, 1.0))
-        return bounded, f"an estimate learnt from {len(pairs)} calls"
+        return bounded, f"an estimate learnt from {plural(len(pairs), 'call')}"
     return Range(low=1 / 8, likely=1 / 4, high=1 / 2), "bytes"
 
 
@@ -184,7 +185,7 @@ def _output_from(tally: Tally, alike: PastQuestions, words: str) -> str:
     if tally.kind == "embed":
         return ""
     if alike.asked:
-        return f"{len(alike.asked):,} answers {words}"
+        return f"{plural(len(alike.asked), 'answer')} {words}"
     least, likely = (min(number, tally.max_output_tokens) for number in tally.usual_output)
     return f"no answers yet: {least} to {tally.max_output_tokens}, likely {likely}"
 

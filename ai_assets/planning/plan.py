@@ -8,6 +8,7 @@ from collections.abc import Collection as Names
 from contextlib import contextmanager
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.plural import plural
 from ai_assets.base.yaml_settings import nearest
 from ai_assets.collection.embeddings import DeclaredEmbedding
 from ai_assets.collection.loading import Collection
@@ -287,7 +288,7 @@ def _of_functions(around: PlanContext, documents: int) -> Iterator[str]:
         so_far, at_most = in_dollars(round(each)), in_dollars(round(each * documents))
         yield (
             f"{stage.name} is a function: so far {past.calls / past.documents:.1f} calls and {so_far} per document. "
-            f"For at most {documents:,} documents here that is at most {at_most}, which is not in the sum."
+            f"For at most {plural(documents, 'document')} here that is at most {at_most}, which is not in the sum."
         )
 
 
@@ -307,7 +308,8 @@ def _of_reranker(around: PlanContext) -> Iterator[str]:
     else:
         price = "what a call costs is known after the first"
     yield (
-        f"Reranking on '{reranker.said}': at most {calls:,} calls for the golden queries when the candidate is judged, "
+        f"Reranking on '{reranker.said}': at most {plural(calls, 'call')} for the "
+        "golden queries when the candidate is judged, "
         f"and as many when its index goes live, less those that the ledger answers; {price}. They are not in the sum."
     )
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
-from ai_assets.documents.parse_text import language_of
+from ai_assets.documents.languages import language_of
 from ai_assets.documents.source_listing import Listing, ListingEntry, look, stored_listing
 from ai_assets.run.context import Work
 from ai_assets.run.datasets.documents import inputs_of, kept_rows, link_near, link_same_text, ok_rows, parsed_rows

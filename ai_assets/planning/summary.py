@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from ai_assets.base.plural import plural
 from ai_assets.inference.prices import (
     batch_price,
     call_price,
@@ -189,7 +190,8 @@ class Summary:
                 said.append(f"{stage.stage}: nobody knows yet how often {' and '.join(waits)} lets a document through.")
             if stage.held:
                 said.append(
-                    f"{stage.stage}: {stage.held} calls may have been billed and wait: ai-assets ledger ambiguous."
+                    f"{stage.stage}: {plural(stage.held, 'call')} may have been billed "
+                    "and wait: ai-assets ledger ambiguous."
                 )
         said += [note for stage in self.stages for note in self._notes_of_hours(stage)]
         said += [

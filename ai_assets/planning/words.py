@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 from ai_assets.base import money
+from ai_assets.base.plural import plural
 from ai_assets.inference.prices import NUSD
 from ai_assets.planning.records import BudgetOutlook, Money, Plan
 from ai_assets.run.partition_states import WAITING
@@ -20,7 +21,10 @@ def headline(plan: Plan) -> str:
     if not plan.planned and waiting:
         return f"{plan.collection}: no partition is due, and {waiting} of {len(plan.partitions)} wait to go on."
     if not plan.planned:
-        return f"{plan.collection}: all {len(plan.partitions)} partitions are up to date; a run would ask nothing."
+        return (
+            f"{plan.collection}: all {plural(len(plan.partitions), 'partition is', 'partitions are')} "
+            "up to date; a run would ask nothing."
+        )
     of = f"{plan.collection}, {plural(len(plan.planned), 'partition')}, {plural(documents, 'document')}"
     paid = f"{plural(plan.reused, 'call')} already paid ({dollars(plan.already_nusd)} not paid again)"
     if not any(stage.calls.high for stage in plan.stages):
@@ -50,13 +54,12 @@ def lasts(found: BudgetOutlook) -> str:
         why = "it counts calls of several tenants, so its sums are not shown"
         return f"no: {why}" if found.stops == "yes" else f"if all goes well: {why}"
     if not found.partition and not found.stage:
-        return f"no: {found.call:,} of {found.calls:,} documents have too little left for one call and get no answer"
+        return (
+            f"no: {found.call:,} of {plural(found.calls, 'document has', 'documents have')} "
+            "too little left for one call and get no answer"
+        )
     where = f"{found.stage} of {found.partition or 'the whole'}, about call {found.call:,} of {found.calls:,}"
     return f"no: it ends at {where}" if found.stops == "yes" else f"if all goes well; at worst it ends at {where}"
-
-
-def plural(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def time_of(seconds: float) -> str:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from ai_assets.base.plural import plural
+
 _TOKEN = re.compile(
     r"""(?P<string>"(?:\\.|[^"\\\n])*"|`[^`]*`)|(?P<comment>\#[^\n]*)|(?P<line>\n)|(?P<space>[ \t\r]+)
     |(?P<word>[A-Za-z_][A-Za-z0-9_]*)|(?P<number>\d[\d.eE]*)|(?P<mark>:=|==|!=|<=|>=|.)""",
@@ -185,7 +187,7 @@ class RegoText:
         if any(target != "input" for _, _, _, target, _ in used):
             problem = "it replaces something else than the whole input; write `with input as ...`"
         elif len(given) > 1:
-            problem = f"it names {len(given)} inputs; a test has one, so make it {len(given)} tests"
+            problem = f"it names {plural(len(given), 'input')}; a test has one, so make it {plural(len(given), 'test')}"
         return RegoTest(rule.name, rule.line, given[0] if given and problem is None else None, problem)
 
 

@@ -111,6 +111,8 @@ class Protocol(ABC):
     """Stands in each row of the ledger and in the identity of calls: after another name all is paid for again."""
     kinds: ClassVar[frozenset[RequestKind]] = frozenset({"chat"})
     """What can be asked: `chat`, `embedding`, `rerank`, `predict`."""
+    tiered: ClassVar[frozenset[RequestKind]] = frozenset({"chat"})
+    """Of these, what can be asked at a tier of service, as `wire` is told; the rest is asked, and priced, without."""
     joins_texts: ClassVar[bool] = False
     """Several texts can share a request: then it has `join` and `split`."""
 

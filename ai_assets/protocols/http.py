@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ai_assets.base.masking import without
+from ai_assets.base.plural import plural
 from ai_assets.inference.errors import ProtocolFailed
 from ai_assets.inference.records import OF_TEXTS, RequestKind
 from ai_assets.inference.settings import Endpoint
@@ -45,11 +46,6 @@ class _Response:
 
 NO_TRACE: Mapping[str, str] = {}
 _Reader = Callable[["aiohttp.ClientResponse"], Awaitable[bytes]]
-
-
-def _traced(wire: Wire, trace: Mapping[str, str]) -> Wire:
-    """For every protocol alike, one of the user's own included."""
-    return wire if not trace else replace(wire, headers={**(wire.headers or {}), **trace})
 
 
 async def _whole(response: aiohttp.ClientResponse) -> bytes:
@@ -127,7 +123,7 @@ class Channel:
             else:
                 path, body = protocol.path(self._endpoint, kind), protocol.join(bodies) if together else bodies[0]
             wire = protocol.wire(self._endpoint, body, kind, delivery)
-        response = await self._post(path, _traced(wire, trace), timeout_s)
+        response = await self._post(path, wire, trace, timeout_s)
         if isinstance(response, Fault):
             return [response]
         joined = kind in OF_TEXTS and protocol.joins_texts
@@ -167,7 +163,7 @@ class Channel:
                         tell(piece)
             return b""
 
-        response = await self._post(path, _traced(wire, trace), timeout_s, read)
+        response = await self._post(path, wire, trace, timeout_s, read)
         if isinstance(response, Fault):
             return replace(response, body="\n".join(events)) if events else response
         response = replace(response, text="\n".join(events))
@@ -185,7 +181,9 @@ class Channel:
             try:
                 parts = parts_of(response.text)
                 if len(parts) != number:
-                    raise NotAnAnswer(f"{number} texts were sent, and {len(parts)} answers came back")
+                    raise NotAnAnswer(
+                        f"{plural(number, 'text was', 'texts were')} sent, and {plural(len(parts), 'answer')} came back"
+                    )
                 for part in parts:
                     said = self._protocol.decode(part, kind)
                     said = said if isinstance(said, Reply) else replace(said, answered=True)
@@ -202,16 +200,21 @@ class Channel:
         except Exception as error:
             raise ProtocolFailed(self._protocol.name, error, come() if come is not None else None) from error
 
-    async def _post(self, path: str, wire: Wire, timeout_s: float, read: _Reader = _whole) -> _Response | Fault:
-        """One attempt, and never two: aiohttp does not repeat a POST."""
+    async def _post(
+        self, path: str, wire: Wire, trace: Mapping[str, str], timeout_s: float, read: _Reader = _whole
+    ) -> _Response | Fault:
+        """One attempt, and never two: aiohttp does not repeat a POST. `trace` goes along whatever the protocol is, one
+        of the user's own included."""
         import aiohttp
+
+        headers = {**(wire.headers or {}), **trace} if trace else wire.headers
 
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, timeout_s))
         # What aiohttp is given in one piece it writes in one piece, and while it does nothing else happens.
         data = wire.body if len(wire.body) < LARGE_BYTES else io.BytesIO(wire.body)
         try:
             async with self._session.post(
-                f"{self._base_url}/{path}", data=data, headers=wire.headers, timeout=timeout, allow_redirects=False
+                f"{self._base_url}/{path}", data=data, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
                 raw = await read(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
 from ai_assets.base.fast_json import read_json, rows_json
+from ai_assets.base.plural import plural
 from ai_assets.inference.records import ModelLabelScore, Request, RequestKind
 from ai_assets.protocols import faults
 from ai_assets.protocols.base import NO_LIMITS, CallDelivery, Fault, NotAnAnswer, Protocol, Reply, ServerLimits, Wire
@@ -38,6 +39,7 @@ NUMBERS: Mapping[str, str] = {
 class KServe(Protocol):
     name: ClassVar[str] = "kserve"
     kinds: ClassVar[frozenset[RequestKind]] = frozenset({"chat", "embedding", "rerank", "predict"})
+    tiered: ClassVar[frozenset[RequestKind]] = frozenset()
     joins_texts: ClassVar[bool] = True
 
     def problem(self, endpoint: Endpoint) -> str | None:
@@ -232,7 +234,10 @@ def _rows(output: Mapping[str, Any], texts: int) -> Iterator[dict[str, Json]]:
     for each in shape:
         size *= each
     if not shape or shape[0] != texts or size != len(values):
-        raise NotAnAnswer(f"{texts} texts were sent, and a tensor of shape {shape} with {len(values)} values came back")
+        raise NotAnAnswer(
+            f"{plural(texts, 'text was', 'texts were')} sent, and a tensor of shape {shape} "
+            f"with {plural(len(values), 'value')} came back"
+        )
     width = size // texts
     for place in range(texts):
         row = values[place * width : (place + 1) * width]
@@ -273,7 +278,7 @@ def _of_numbers(row: tuple[float, ...], kind: RequestKind, model: str) -> Reply:
         return Reply(vector=row, model=model)
     if kind == "rerank":
         if len(row) != 1:
-            raise NotAnAnswer(f"one score was expected, and {len(row)} numbers came back")
+            raise NotAnAnswer(f"one score was expected, and {plural(len(row), 'number')} came back")
         return Reply(score=row[0], model=model)
     return Reply(labels=_sorted(ModelLabelScore(str(place), score) for place, score in enumerate(row)), model=model)
 

@@ -13,11 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ai_assets.base.fast_json import read_json
+from ai_assets.base.plural import plural
 from ai_assets.inference.memo import remembered
 from ai_assets.inference.records import Priority, Request, RequestKind, Usage
 from ai_assets.protocols.base import MESSAGE_CHARACTERS, CallDelivery, Fault, NotAnAnswer, Protocol, Reply, Wire
 from ai_assets.protocols.choices import instances
 from ai_assets.protocols.openai_options import options_of
+from ai_assets.protocols.reading import as_answer
 from ai_assets.storage.digest import Json
 
 if TYPE_CHECKING:
@@ -74,14 +76,10 @@ class OpenAI(Protocol):
         return _encode(_payload(endpoint, request)).encode("ascii")
 
     def decode(self, body: str, kind: RequestKind) -> Reply | Fault:
-        try:
+        with as_answer():
             if kind == "raw":
                 return _raw(body)
             return _embedding(read_json(body)) if kind == "embedding" else _chat(read_json(body))
-        except (ValueError, OverflowError, RecursionError) as error:
-            raise NotAnAnswer(f"the answer is no JSON: {error}"[:MESSAGE_CHARACTERS]) from error
-        except (KeyError, IndexError, TypeError, AttributeError, struct.error) as error:
-            raise NotAnAnswer(f"the answer lacks what the protocol promises: {error!r}"[:MESSAGE_CHARACTERS]) from error
 
     def streaming(self, body: bytes) -> bytes:
         return _encode({**json.loads(body), "stream": True, "stream_options": {"include_usage": True}}).encode("ascii")
@@ -97,12 +95,8 @@ class OpenAI(Protocol):
         return said if isinstance(said, str) else ""
 
     def assembled(self, events: Sequence[str]) -> str:
-        try:
+        with as_answer("an event of the stream"):
             return json.dumps(_assembled(events))
-        except (ValueError, OverflowError, RecursionError) as error:
-            raise NotAnAnswer(f"an event of the stream is no JSON: {error}"[:MESSAGE_CHARACTERS]) from error
-        except (KeyError, LookupError, TypeError, AttributeError) as error:
-            raise NotAnAnswer(f"the stream lacks what the protocol promises: {error!r}"[:MESSAGE_CHARACTERS]) from error
 
     def join(self, bodies: Sequence[bytes]) -> bytes:
         together = json.loads(bodies[0])
@@ -110,12 +104,8 @@ class OpenAI(Protocol):
         return json.dumps(together, separators=(",", ":")).encode("ascii")
 
     def split(self, answer: str, bodies: Sequence[bytes]) -> Sequence[str]:
-        try:
+        with as_answer():
             return list(_parts(read_json(answer), [len(body) for body in bodies]))
-        except (ValueError, OverflowError, RecursionError) as error:
-            raise NotAnAnswer(f"the answer is no JSON: {error}"[:MESSAGE_CHARACTERS]) from error
-        except (KeyError, TypeError, AttributeError, struct.error) as error:
-            raise NotAnAnswer(f"the answer lacks what the protocol promises: {error!r}"[:MESSAGE_CHARACTERS]) from error
 
 
 def _assembled(events: Sequence[str]) -> dict[str, Any]:
@@ -269,7 +259,9 @@ def _parts(body: Any, weights: Sequence[int]) -> Iterator[str]:
     """An answer about several texts as one answer per text, usage shared out by weight; together exactly the whole."""
     vectors = {int(item["index"]): item["embedding"] for item in body["data"]}
     if sorted(vectors) != list(range(len(weights))):
-        raise NotAnAnswer(f"{len(weights)} texts were sent, and {len(vectors)} vectors came back")
+        raise NotAnAnswer(
+            f"{plural(len(weights), 'text was', 'texts were')} sent, and {plural(len(vectors), 'vector')} came back"
+        )
     usage = _usage(body.get("usage"))
     total, given, passed = sum(weights), 0, 0
     for place, weight in enumerate(weights):

@@ -6,7 +6,7 @@ import base64
 import json
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,15 +15,38 @@ from ai_assets.protocols.base import MESSAGE_CHARACTERS, NotAnAnswer
 encode_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
+_KINDS: Mapping[type, str] = {
+    dict: "an object", list: "a list", str: "a text", int: "a number", float: "a number", bool: "a yes or no",
+    type(None): "nothing",
+}  # fmt: skip
+
+
 @contextmanager
-def as_answer() -> Iterator[None]:
+def as_answer(what: str = "the answer") -> Iterator[None]:
     """Whatever is not as the protocol promises makes it no answer."""
     try:
         yield
-    except (json.JSONDecodeError, OverflowError, RecursionError) as error:
-        raise NotAnAnswer(f"the answer is no JSON: {error}"[:MESSAGE_CHARACTERS]) from error
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error) as error:
-        raise NotAnAnswer(f"the answer lacks what the protocol promises: {error!r}"[:MESSAGE_CHARACTERS]) from error
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise NotAnAnswer(f"{what} is no JSON: {error}"[:MESSAGE_CHARACTERS]) from error
+    except (ValueError, OverflowError, LookupError, TypeError, AttributeError, struct.error) as error:
+        said = f"{what} lacks what the protocol promises: {_lacking(error)}"
+        raise NotAnAnswer(said[:MESSAGE_CHARACTERS]) from error
+
+
+def _lacking(error: Exception) -> str:
+    """What it lacks, in words of JSON and not of Python."""
+    match error:
+        case KeyError():
+            return f"it has no '{error.args[0]}'"
+        case IndexError():
+            return "a list in it is empty, or too short"
+        case AttributeError():
+            return f"{_KINDS.get(type(error.obj), 'something else')} stands where an object should"
+        case struct.error() | OverflowError():
+            return "numbers in it are none, or too large"
+        case ValueError():
+            return f"something in it cannot be read ({error})"
+    return "something in it is of another kind than it should be"
 
 
 def packed(vector: Sequence[float]) -> str:

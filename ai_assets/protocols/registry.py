@@ -42,7 +42,8 @@ def _made(reference: str, near: Path | None) -> Protocol:
         installed_names = [point.name for point in installed("protocol")]
         if reference not in installed_names:
             hint = nearest(reference, [*BUILTIN, *installed_names])
-            raise ExtensionUnusable("protocol", reference, f"there is none of that name{hint}; your own is module:name")
+            said = f"there is none of that name (your own is module:name){hint}"
+            raise ExtensionUnusable("protocol", reference, said)
     kind: type[Protocol] = load_class("protocol", reference, Protocol, near)
     name = getattr(kind, "name", None)
     if not isinstance(name, str) or not name:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ai_assets.base.fast_json import read_json, rows_json
+from ai_assets.base.plural import plural
 from ai_assets.base.yaml_settings import nearest
 from ai_assets.inference.records import ModelLabelScore, Request, RequestKind, Usage
 from ai_assets.protocols import faults
@@ -35,6 +36,7 @@ _TOO_LONG = ("must have less than", "too long")
 class TextEmbeddingsInference(Protocol):
     name: ClassVar[str] = "tei"
     kinds: ClassVar[frozenset[RequestKind]] = frozenset(PATHS)
+    tiered: ClassVar[frozenset[RequestKind]] = frozenset()
     joins_texts: ClassVar[bool] = True
 
     def problem(self, endpoint: Endpoint) -> str | None:
@@ -156,7 +158,10 @@ def _parts(found: Any, asked: Mapping[str, Any], number_of_texts: int) -> Iterat
     if "texts" in asked:
         scores = {int(each["index"]): number(each["score"]) for each in found}
         if sorted(scores) != list(range(number_of_texts)):
-            raise NotAnAnswer(f"{number_of_texts} texts were sent, and {len(scores)} scores came back")
+            raise NotAnAnswer(
+                f"{plural(number_of_texts, 'text was', 'texts were')} sent, and "
+                f"{plural(len(scores), 'score')} came back"
+            )
         for place in range(number_of_texts):
             yield {"score": scores[place]}
         return

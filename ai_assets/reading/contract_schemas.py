@@ -12,18 +12,18 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _JSON: Mapping[PromisedType, Mapping[str, Any]] = {
     "string": {"type": "string"}, "integer": {"type": "integer"}, "number": {"type": "number"},
     "boolean": {"type": "boolean"}, "strings": {"type": "array", "items": {"type": "string"}},
-    "vector": {"type": "array", "items": {"type": "number"}},
+    "vector": {"type": "array", "items": {"type": "number"}}, "date": {"type": "string", "format": "date"},
+    "timestamp": {"type": "string", "format": "date-time"}, "decimal": {"type": "string", "format": "decimal"},
 }  # fmt: skip
 _DUCKDB: Mapping[PromisedType, str] = {
     "string": "varchar", "integer": "bigint", "number": "double", "boolean": "boolean", "strings": "varchar[]",
-    "vector": "float[]",
+    "vector": "float[]", "date": "date", "timestamp": "timestamp", "decimal": "decimal",
 }  # fmt: skip
 _TABLE_SAID: Mapping[PromisedTable, str] = {
     "documents": "Documents of the live release, with what each stage made of them.",
     "chunks": "Passages of those documents, with their vectors.",
 }
-
-
+_OF_ASSET: Mapping[PromisedTable, str] = {"documents": "Rows of the live release."}
 Said: TypeAlias = Mapping[str, Mapping[str, str]]
 """By table and column, what the definitions say of it; what the contract says itself counts before that."""
 
@@ -41,23 +41,28 @@ def promised_columns(contract: Contract, table: PromisedTable, said: Said) -> di
     }
 
 
-def json_schema(collection: str, contract: Contract, said: Said) -> dict[str, Any]:
-    """Of one row of `documents`; that of `chunks` is under `$defs`. Further columns may be there."""
-    tables = {table: _row(contract, table, said) for table in _TABLE_SAID}
+def json_schema(collection: str, contract: Contract, said: Said, *, of_asset: bool = False) -> dict[str, Any]:
+    """Of one row of `documents`; that of `chunks` is under `$defs`. Further columns may be there.
+
+    `of_asset`: of a row of a signed asset, which in Dagster has its own columns alone.
+    """
+    if of_asset:
+        said_of = {"documents": _row(contract.columns, _OF_ASSET["documents"])}
+    else:
+        said_of = {name: _row(promised_columns(contract, name, said), about) for name, about in _TABLE_SAID.items()}
     return {
         "$schema": DIALECT,
         "$id": f"urn:ai-assets:{collection}:contract:{contract.version}:{contract.digest[:12]}",
         "title": f"{collection}, contract version {contract.version}",
         "$ref": "#/$defs/documents",
-        "$defs": tables,
+        "$defs": said_of,
     }
 
 
-def _row(contract: Contract, table: PromisedTable, said: Said) -> dict[str, Any]:
-    columns = promised_columns(contract, table, said)
+def _row(columns: Mapping[str, ColumnPromise], about: str) -> dict[str, Any]:
     return {
         "type": "object",
-        "description": _TABLE_SAID[table],
+        "description": about,
         "properties": {name: _property(each) for name, each in columns.items()},
         "required": [name for name, each in columns.items() if each.required],
     }
@@ -75,17 +80,22 @@ def _property(promise: ColumnPromise) -> dict[str, Any]:
     return {**found, "description": words} if words else found
 
 
-def dbt_sources(collection: str, contract: Contract, said: Said, location: str | None = None) -> str:
-    """`sources.yml`. `location`: the folder of an export as Parquet, which dbt-duckdb then reads itself."""
+def dbt_sources(
+    collection: str, contract: Contract, said: Said, location: str | None = None, *, of_asset: bool = False
+) -> str:
+    """`sources.yml`. `location`: the folder of an export as Parquet, which dbt-duckdb then reads itself.
+
+    `of_asset`: of a signed asset, whose rows have no chunks.
+    """
     tables = [
         {
             "name": table,
-            "description": _TABLE_SAID[table],
+            "description": described,
             **({"config": {"meta": {"external_location": f"{location.rstrip('/')}/live/{table}/*.parquet"}}}
                if location else {}),
             "columns": list(_dbt_columns(promised_columns(contract, table, said))),
         }
-        for table in _TABLE_SAID
+        for table, described in (_OF_ASSET if of_asset else _TABLE_SAID).items()
     ]  # fmt: skip
     about = f"Releases of {collection}. What may be relied on: contract version {contract.version}."
     meta = {"contract_version": contract.version, "contract_digest": contract.digest}

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from ai_assets.base.durable import sync, write_whole
 from ai_assets.base.extras import need
+from ai_assets.base.plural import plural
 from ai_assets.base.printable import readable_json
 from ai_assets.reading.delta import DeltaTable, delta_schema
 from ai_assets.reading.errors import ExportPlaceTaken
@@ -87,7 +88,7 @@ def _written(release: Published, table: Table, folder: Path, ending: str, say: S
         else:
             batches = release.batches(table, partitions=[partition])
             rows += _write_lines(folder / f"{quote(partition, safe='')}.{ending}", batches)
-        say(f"{table}: {partition} ({number} of {len(release.partitions)}), {rows} rows")
+        say(f"{table}: {partition} ({number} of {len(release.partitions)}), {plural(rows, 'row')}")
     return rows
 
 
@@ -129,7 +130,7 @@ def _as_delta(release: Published, to: Path, say: Say) -> Exported:
         files = dict(_content_file(release, table, name, delta.path, schema) for name in release.partitions)
         was_there &= not delta.replace(schema, files, _about(release))
         rows[table], tables[table] = sum(files.values()), str(delta.path)
-        say(f"{table}: {len(files)} files, {rows[table]} rows")
+        say(f"{table}: {plural(len(files), 'file')}, {plural(rows[table], 'row')}")
     return Exported(path=to, tables=tables, rows=rows, was_there=was_there)
 
 
@@ -173,7 +174,7 @@ def _as_iceberg(release: Published, to: Path, say: Say) -> Exported:
             write = kept.append if snapshot is None else kept.overwrite
             write(found, snapshot_properties=about)
             was_there = False
-            say(f"{table}: {found.num_rows} rows")
+            say(f"{table}: {plural(found.num_rows, 'row')}")
     finally:
         catalog.close()
     return Exported(path=to / "catalog.db", tables=tables, rows=rows, was_there=was_there)

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,8 @@ from ai_assets.base.home import Home
 from ai_assets.base.temporary import TemporaryFolder
 from ai_assets.collection.catalog import Catalog
 from ai_assets.embedding.spec import FIRST, further_columns
+from ai_assets.inference import history
+from ai_assets.inference.prices import usd_of
 from ai_assets.reading.errors import DataNotSigned, HomeMissing, NothingLiveThen, NotInDataAlone, TrustMissing
 from ai_assets.run.explain import ReleaseHits, search_release
 from ai_assets.signed_asset.declaration import recorded
@@ -32,6 +35,10 @@ _TRIES, _PAUSE_S = 5, 0.2
 """A publication replaces two files, one after the other."""
 
 
+Dollars = Callable[[Sequence[str]], Mapping[str, float]]
+"""By the key of a call, what all its attempts cost; without a key that the ledger does not have."""
+
+
 class ReleasePlace(Protocol):
     """What a reader needs of wherever a release is kept."""
 
@@ -49,6 +56,10 @@ class ReleasePlace(Protocol):
         ...
 
     def search(self, release: Release, text: str, k: int) -> ReleaseHits: ...
+
+    def dollars(self, calls: Sequence[str]) -> Mapping[str, float]:
+        """As `Dollars`."""
+        ...
 
     def forgotten(self) -> Register | None:
         """Documents that were erased since they were signed, which count as they were; None where nobody tells: then
@@ -98,6 +109,10 @@ class HomePlace:
         catalog = Catalog(self.home)
         signed = None if self.name in catalog.entries() else recorded(self._stores.state).get(self.name)
         return search_release(signed or catalog.load(self.name), self._stores, release, text, k)
+
+    def dollars(self, calls: Sequence[str]) -> Mapping[str, float]:
+        with self._stores.state.read() as connection:
+            return {call: usd_of(cost) for call, cost in history.cost_of_calls(connection, calls).items()}
 
     def forgotten(self) -> Register:
         with self._stores.state.read() as connection:
@@ -162,6 +177,9 @@ class DataPlace:
             return ReleaseHits(hits=[], by_words=True)
         hits = self.index(release).search(release.index_version, None, text, k, mode="text", of=made_by.of)
         return ReleaseHits(hits=hits, by_words=True)
+
+    def dollars(self, calls: Sequence[str]) -> Mapping[str, float]:
+        raise NotInDataAlone(self.name, "what its calls cost", self.live().number)
 
     def forgotten(self) -> None:
         return None

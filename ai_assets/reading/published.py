@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import TRUST_VARIABLE, Home, variable
+from ai_assets.base.plural import plural
 from ai_assets.collection.contract import SOMETIMES
 from ai_assets.reading.errors import ColumnsMissing, MomentUnclear, PartitionUnreleased, TableUnknown
-from ai_assets.reading.places import DataPlace, HomePlace, ReleasePlace
+from ai_assets.reading.places import DataPlace, Dollars, HomePlace, ReleasePlace
 from ai_assets.run.released import ABSENT
-from ai_assets.signoff.candidate import HIDDEN, content_of_files
+from ai_assets.signoff.candidate import ROW, as_read, content_of_files, is_of_asset
 from ai_assets.signoff.errors import ReleaseAltered
 from ai_assets.signoff.frozen_candidate import snapshot_paths
 from ai_assets.signoff.releases import Release, ReleasedContract, release_digest
 from ai_assets.storage.lake import parquet_schema, read_batches
+from ai_assets.storage.lance_library import lancedb
 from ai_assets.storage.ranking import Hit
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 Table = Literal["documents", "chunks"]
 SIGNED_BY, RELEASE, REQUEST = "signed_by", "release", "request"
+_CALL = "_call"
+"""At the end of the name of a column with the key of a call."""
 
 
 def live(
@@ -65,13 +69,17 @@ class Published:
     could not be read or were forgotten are not among them.
     """
 
-    def __init__(self, place: ReleasePlace, release: Release) -> None:
+    def __init__(self, place: ReleasePlace, release: Release, *, with_dollars: bool = False) -> None:
         self._place = place
         self._release = release
+        self._with_dollars = with_dollars
         self._schemas: dict[Table, pa.Schema] = {}
 
     def __repr__(self) -> str:
-        return f"<release {self.number} of {self.collection}: {self._release.documents} documents, {self.digest[:12]}>"
+        return (
+            f"<release {self.number} of {self.collection}: {plural(self._release.documents, 'document')}, "
+            f"{self.digest[:12]}>"
+        )
 
     @property
     def collection(self) -> str:
@@ -102,11 +110,20 @@ class Published:
 
     def release(self, number: int) -> Self:
         """Another release of the collection."""
-        return type(self)(self._place, self._place.numbered(number))
+        return self._other(self._place.numbered(number))
 
     def at(self, moment: str | datetime.datetime | datetime.date) -> Self:
         """What was live then; a day means its end (UTC)."""
-        return type(self)(self._place, self._place.live_at(_in_chain_words(moment)))
+        return self._other(self._place.live_at(_in_chain_words(moment)))
+
+    def with_dollars(self) -> Self:
+        """The same release; `documents` has `STAGE_cost_usd` beside each `STAGE_call`: what all attempts of that call
+        cost, whoever paid. It is what the ledger says, and nothing that was signed."""
+        self._place.dollars(())
+        return type(self)(self._place, self._release, with_dollars=True)
+
+    def _other(self, release: Release) -> Self:
+        return type(self)(self._place, release, with_dollars=self._with_dollars)
 
     def batches(
         self,
@@ -139,8 +156,10 @@ class Published:
 
         found = list(dict.fromkeys(parquet_schema(self._file(table, name)) for name in self.partitions))
         files = pa.unify_schemas(found, promote_options="permissive") if found else pa.schema([])
-        own = [field for field in files if field.name not in HIDDEN]
+        own = [files.field(column).with_name(name) for name, column in as_read(files.names).items()]
         own += self._promised_and_empty(table, files.names)
+        if self._with_dollars:
+            own += [pa.field(name, pa.float64()) for name in _calls_by_cost(files)]
         said = [pa.field("partition", pa.string()), *own, pa.field(RELEASE, pa.int64()),
                 pa.field(REQUEST, pa.string()), pa.field(SIGNED_BY, pa.list_(pa.string()))]  # fmt: skip
         about = {"collection": self.collection, "release": str(self.number), "digest": self.digest}
@@ -151,7 +170,7 @@ class Published:
         """Columns that are written only where a document says something in them: who was promised one has it."""
         import pyarrow as pa
 
-        if self.contract is None:
+        if self.contract is None or any(is_of_asset(part.code_versions) for part in self._release.parts.values()):
             return []
         kinds = {"string": pa.string(), "number": pa.float64(), "integer": pa.int64()}
         promised = self.contract.contract.of(table)
@@ -208,11 +227,9 @@ class Published:
 
     def lance(self) -> "LanceTable":
         """The search index of the release in LanceDB, to be read. Its bytes are those that were published."""
-        import lancedb
-
         release, index = self._release, self._place.index(self._release)
         options = index.place.options
-        database = lancedb.connect(index.place.uri, storage_options=dict(options) if options else None)
+        database = lancedb().connect(index.place.uri, storage_options=dict(options) if options else None)
         found: LanceTable = database.open_table(
             release.index_name, branch=release.index_branch, version=release.index_version
         )
@@ -242,7 +259,7 @@ class Published:
             part = self._release.parts[partition]
             said = {"partition": partition, RELEASE: self.number, REQUEST: part.request_id,
                     SIGNED_BY: list(part.approved_by)}  # fmt: skip
-            yield from _with(said, schema, self._file(table, partition))
+            yield from _with(said, schema, self._file(table, partition), self._place.dollars)
 
     def _chosen(self, partitions: Sequence[str] | None) -> list[str]:
         if unknown := [name for name in partitions or () if name not in self._release.parts]:
@@ -257,23 +274,37 @@ class Published:
         return documents if table == "documents" else chunks
 
 
-def _with(said: Mapping[str, Any], schema: "pa.Schema", path: Path) -> "Iterator[pa.RecordBatch]":
+def _calls_by_cost(schema: "pa.Schema") -> dict[str, str]:
+    """By the name of the column with their dollars, those with the keys of calls. A signed asset has none."""
+    import pyarrow as pa
+
+    calls = [field.name for field in schema if field.name.endswith(_CALL) and pa.types.is_string(field.type)]
+    return {f"{name.removesuffix(_CALL)}_cost_usd": name for name in calls if not name.startswith(ROW)}
+
+
+def _with(said: Mapping[str, Any], schema: "pa.Schema", path: Path, dollars: Dollars) -> "Iterator[pa.RecordBatch]":
     """The rows of a file in the columns of the whole release."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     there = parquet_schema(path)
+    column = as_read(there.names)
+    calls = {name: of for name, of in _calls_by_cost(there).items() if name in schema.names}
     status = "status" if "status" in there.names else None
-    wanted = [name for name in schema.names if name in there.names and name not in said]
-    for batch in read_batches(path, list(dict.fromkeys([*wanted, *([status] if status else [])]))):
+    wanted = [column[name] for name in schema.names if name in column and name not in said]
+    for batch in read_batches(path, list(dict.fromkeys([*wanted, *calls.values(), *([status] if status else [])]))):
         if status is not None:
             batch = batch.filter(pc.invert(pc.is_in(batch[status], pa.array(sorted(ABSENT)))))
         columns = []
         for field in schema:
             if field.name in said:
                 columns.append(pa.array([said[field.name]] * batch.num_rows, field.type))
-            elif field.name in there.names:
-                columns.append(batch[field.name].cast(field.type))
+            elif field.name in column:
+                columns.append(batch[column[field.name]].cast(field.type))
+            elif field.name in calls:
+                keys = batch[calls[field.name]].to_pylist()
+                cost = dollars([key for key in keys if key])
+                columns.append(pa.array([cost.get(key) for key in keys], field.type))
             else:
                 columns.append(pa.nulls(batch.num_rows, field.type))
         yield pa.RecordBatch.from_arrays(columns, schema=schema)

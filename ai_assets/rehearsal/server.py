@@ -12,6 +12,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
+from ai_assets.base.collector import old_objects_left_alone
 from ai_assets.base.errors import UserError
 from ai_assets.rehearsal import faults, kserve, tei
 from ai_assets.rehearsal.batches import BatchDesk
@@ -322,7 +323,7 @@ async def serve(behaviour: Behaviour, script: list[Rule], host: str, port: int, 
 
 def run(behaviour: Behaviour, script: list[Rule], host: str, port: int, ready: Ready) -> None:
     """In this process, on the quickest event loop there is."""
-    with asyncio.Runner(loop_factory=_quickest_loop()) as runner:
+    with old_objects_left_alone(), asyncio.Runner(loop_factory=_quickest_loop()) as runner:
         runner.run(serve(behaviour, script, host, port, ready))
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from ai_assets.base.plural import plural
 from ai_assets.retention.leftovers import Leftover, RetentionContext, size_of, unlink
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def find(bench: RetentionContext) -> Iterator[Leftover]:
                 yield _leftover(instance, storage, run_id, f"events of run {run_id[:8]}, which is gone")
     if runless := _count_runless(storage):
         yield Leftover(
-            kind="dagster", what=f"{runless} observations that newer ones replaced", size=None,
+            kind="dagster", what=f"{plural(runless, 'observation')} that newer ones replaced", size=None,
             remove=partial(_remove_runless, storage),
         )  # fmt: skip
 

@@ -40,18 +40,19 @@ def usage(home: Home) -> list[Place]:
     parts: dict[str, Path] = {
         "lake": home.lake, "search indexes": home.index, "Dagster's runs and events": home.dagster,
         "cost warehouse": home.warehouse.parent, "logs": home.logs, "drift": home.drift,
+        "language model": home.languages,
     }  # fmt: skip
     found = [Place(name=name, size=size_of(path), files=_files(path)) for name, path in parts.items()]
     state = sorted(home.root.glob("state.db*"))
     found.append(Place(name="state store", size=sum(map(size_of, state)), files=len(state)))
     known = {*parts.values(), *state}
-    others = [path for path in home.root.iterdir() if path not in known]
+    others = [path for path in home.root.glob("*") if path not in known]
     found.append(Place(name="other", size=sum(map(size_of, others)), files=sum(map(_files, others))))
     return sorted(found, key=lambda place: -place.size)
 
 
 def _files(path: Path) -> int:
-    return sum(1 for _ in files_below(path)) if path.is_dir() else 1
+    return sum(1 for _ in files_below(path)) if path.is_dir() else int(path.exists())
 
 
 def disk(bench: RetentionContext) -> Disk:
@@ -67,4 +68,5 @@ def disk(bench: RetentionContext) -> Disk:
         for kind in KINDS
         if number[kind]
     ]
-    return Disk(home=str(home.root), free=shutil.disk_usage(home.root).free, places=usage(home), may_go=may_go)
+    there = next(path for path in (home.root, *home.root.parents) if path.exists())
+    return Disk(home=str(home.root), free=shutil.disk_usage(there).free, places=usage(home), may_go=may_go)

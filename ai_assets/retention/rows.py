@@ -9,6 +9,7 @@ from typing import Literal
 import sqlalchemy as sa
 
 from ai_assets.base.errors import DatasetDamaged
+from ai_assets.base.plural import plural
 from ai_assets.base.processes import boot_id
 from ai_assets.collection.loading import Collection
 from ai_assets.retention.leftovers import Leftover, RetentionContext
@@ -35,7 +36,10 @@ def find(bench: RetentionContext) -> Iterator[Leftover]:
         dead = _dead(connection)
     if dead:
         yield Leftover(
-            kind="rows", what=f"{len(dead)} processes that have ended", size=None, remove=partial(_end_dead, bench)
+            kind="rows",
+            what=f"{plural(len(dead), 'ended process')}",
+            size=None,
+            remove=partial(_end_dead, bench),
         )
     for collection in bench.collections:
         yield from _retries(bench, collection)
@@ -125,7 +129,7 @@ def _retries(bench: RetentionContext, collection: Collection) -> Iterator[Leftov
                      if row.partition == partition and row.document_id not in there]  # fmt: skip
     if gone:
         yield Leftover(
-            kind="rows", what=f"tries of {len(gone)} documents of {collection.name} that are gone", size=None,
+            kind="rows", what=f"tries of {plural(len(gone), 'gone document')} of {collection.name}", size=None,
             remove=partial(_forget_tries, bench, collection.name, gone),
         )  # fmt: skip
 

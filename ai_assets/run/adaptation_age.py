@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from ai_assets.base.plural import plural
 from ai_assets.collection.loading import Collection
 from ai_assets.storage.state import now
 
@@ -34,10 +35,11 @@ class AdaptationAge:
 
     def sentence(self, collection: str) -> str:
         months = round(self.days / _MONTH_DAYS)
-        ago = f"{months} months ago" if months > 1 else "today" if not self.days else f"{self.days} days ago"
+        span = plural(months, "month") if months > 1 else plural(self.days, "day")
+        ago = f"{span} ago" if self.days else "today"
         said = (
-            f"Stage '{self.stage}' was adapted to {self.documents:,} of {self.of:,} texts {ago}, and labels "
-            f"{self.labelled_now:,} documents now."
+            f"Stage '{self.stage}' was adapted to {self.documents:,} of {plural(self.of, 'text')} {ago}, and labels "
+            f"{plural(self.labelled_now, 'document')} now."
         )
         look = f" What a new fit would change: ai-assets adapt {collection} --stage {self.stage} --dry-run"
         return said + (look if self.is_outgrown else "")

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -347,7 +347,7 @@ class Work:
     def texts(self) -> "TextWork":
         from ai_assets.run.text_process import TextWork
 
-        found = TextWork(self.cores)
+        found = TextWork(self.cores, self.stores.home.languages)
         self._closing.callback(found.close)
         return found
 
@@ -543,9 +543,11 @@ class Work:
         """All of it at once; for datasets whose size is not that of a partition, and for whole columns."""
         return self.stores.lake.read(manifest, columns)
 
-    def rows(self, manifest: Manifest, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-        """In order, a row group at a time."""
-        return self.stores.lake.rows(manifest, columns)
+    def rows(
+        self, manifest: Manifest, columns: Sequence[str] | None = None, documents: Iterable[str] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """In order, a row group at a time; only those of `documents`, where they are named."""
+        return self.stores.lake.rows(manifest, columns, documents)
 
     def writing(self, asset: str, partition: str, schema: "pa.Schema") -> "AbstractContextManager[RowWriter]":
         """A file of rows to come, for `commit`."""

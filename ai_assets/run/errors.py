@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from ai_assets.base.errors import AiAssetsError, UserError
+from ai_assets.base.plural import plural
 
 
 class InputMissing(UserError):
@@ -69,7 +70,8 @@ class TooManyWithoutVectors(UserError):
         shown = "; ".join(f"'{name}' ({why})" for name, why in islice(reasons.items(), 3))
         more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
         super().__init__(
-            f"The model embeds {len(reasons)} of the {documents} documents of {partition} not, or not whole, and "
+            f"The model embeds {len(reasons)} of the {plural(documents, 'document')} "
+            f"of {partition} not, or not whole, and "
             f"{allowed} may be without vectors ({declared}: {share:g}): {shown}{more}. Fix the "
             "cause, leave the documents out with source.exclude, or allow more in "
             f"collections/{collection}/defs.yaml, and run again: ai-assets run {collection} --partition {partition}; "
@@ -145,14 +147,14 @@ class PartitionsFailed(AiAssetsError):
         for partition, error in errors.items():
             alike.setdefault(error, []).append(partition)
         shown = "\n".join(f"  {_span(partitions)}: {error}" for error, partitions in alike.items())
-        super().__init__(f"{len(errors)} of {total} partitions of {collection} failed:\n{shown}")
+        super().__init__(f"{len(errors)} of {plural(total, 'partition')} of {collection} failed:\n{shown}")
 
 
 def _span(partitions: Sequence[str]) -> str:
     """Few by name, many by number."""
     if len(partitions) <= 3:
         return ", ".join(partitions)
-    return f"{partitions[0]} to {partitions[-1]} ({len(partitions)} partitions)"
+    return f"{partitions[0]} to {partitions[-1]} ({plural(len(partitions), 'partition')})"
 
 
 class MlflowMissing(UserError):

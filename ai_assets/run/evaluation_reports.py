@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ai_assets.base.plural import plural
 from ai_assets.base.printable import printable
 from ai_assets.collection.loading import Collection
+from ai_assets.evaluation.figures import decimals
 from ai_assets.evaluation.floors import slice_chances, slice_ruling
 from ai_assets.evaluation.gates import Gate
 from ai_assets.evaluation.scoring import Score
@@ -60,9 +62,9 @@ class PartitionReport:
         chances = slice_chances(gate, found)
         for each in found:
             ruling = slice_ruling(gate, each, chances.get(each.slice))
-            sentence = f"{each.slice}: {each.value:.3f} (n = {each.n}); minimum {gate.least:g}"
+            sentence = f"{each.slice}: {decimals(each.value, gate.least)} (n = {each.n}); minimum {gate.least:g}"
             if ruling == "undecided":
-                sentence += f"; it takes {gate.slice_documents} documents to tell"
+                sentence += f"; it takes {plural(gate.slice_documents, 'document')} to tell"
             yield ReportCase(
                 kind="slices",
                 name=f"{gate.name}: {each.slice}",

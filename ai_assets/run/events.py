@@ -34,6 +34,8 @@ class RunEnded(RunEvent):
     seconds: float
     error: str | None
     """None where all partitions came to their end; else what failed, in words."""
+    error_kind: str | None = None
+    """The class of what was raised."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,8 @@ class StageEnded(RunEvent):
     """Questions that this run sent to models for it."""
     cost_usd: float
     error: str | None
+    error_kind: str | None = None
+    """The class of what was raised."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -171,8 +171,7 @@ def spanned(work: Work, partition: str, asset: str, build: Callable[[], Outcome]
     except AssetPostponed:
         raise  # it has not failed, and is computed by another run
     except BaseException as found:
-        error = str(found) or type(found).__name__
-        failed = _span(work, partition, asset, began_at, time.perf_counter() - started, None, error)
+        failed = _span(work, partition, asset, began_at, time.perf_counter() - started, None, found)
         work.tell_calls()
         work.sinks.tell(failed)
         _keep_failed(work, failed)
@@ -190,7 +189,13 @@ def _keep_failed(work: Work, span: StageEnded) -> None:
 
 
 def _span(
-    work: Work, partition: str, asset: str, began_at: str, seconds: float, made: Outcome | None, error: str | None
+    work: Work,
+    partition: str,
+    asset: str,
+    began_at: str,
+    seconds: float,
+    made: Outcome | None,
+    error: BaseException | None,
 ) -> StageEnded:
     spent = made.manifest.stats.get("spend") if made is not None and not made.unchanged else None
     return StageEnded(
@@ -207,7 +212,8 @@ def _span(
         unchanged=made.unchanged if made else False,
         calls=spent["calls"] if spent else 0,
         cost_usd=made.cost_usd if made else 0.0,
-        error=error,
+        error=None if error is None else str(error) or type(error).__name__,
+        error_kind=None if error is None else type(error).__name__,
     )
 
 
@@ -247,5 +253,5 @@ def announced(work: Work, outcome: Outcome, span: StageEnded) -> Iterator[Event]
     try:
         yield from checked(work, outcome)
     except UserError as error:
-        _keep_failed(work, replace(span, error=str(error)))
+        _keep_failed(work, replace(span, error=str(error), error_kind=type(error).__name__))
         raise

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ai_assets.base.money import dollars
+from ai_assets.base.plural import plural
 from ai_assets.inference.run_spend import RunSpend
 from ai_assets.run.events import Advanced, CallsMade, RunBegan, RunEvent, StageBegan, StageEnded
 from ai_assets.run.sinks import Sink
@@ -41,22 +42,22 @@ class StageProgress:
     def documents_in_words(self) -> str:
         """'120 of about 600 documents'."""
         if self.total is None:
-            return f"{self.done:,} documents"
-        return f"{self.done:,} of {'about ' if self.estimated else ''}{self.total:,} documents"
+            return plural(self.done, "document")
+        return f"{self.done:,} of {'about ' if self.estimated else ''}{plural(self.total, 'document')}"
 
     @property
     def trouble_in_words(self) -> str:
         """What was retried and why; before that, what failed."""
         failed = sum(self.spend.errors.values())
         if failed and not self.spend.retried:
-            return f"{failed:,} attempt{'' if failed == 1 else 's'} failed: {self.spend.errors_in_words}"
+            return f"{plural(failed, 'attempt')} failed: {self.spend.errors_in_words}"
         return self.spend.retries_in_words
 
     @property
     def in_words(self) -> str:
         spend = self.spend
-        calls = f"{spend.calls:,} call{'' if spend.calls == 1 else 's'}, {dollars(spend.cost_usd)}"
-        failed = f"{self.failed:,} partition{'' if self.failed == 1 else 's'} failed"
+        calls = f"{plural(spend.calls, 'call')}, {dollars(spend.cost_usd)}"
+        failed = f"{plural(self.failed, 'partition')} failed"
         parts = [
             f"{self.asset}: {self.documents_in_words}",
             f"{self.reused:,} reused" if self.reused else "",

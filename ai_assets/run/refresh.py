@@ -14,7 +14,7 @@ from ai_assets.base.errors import UserError
 from ai_assets.documents import retries
 from ai_assets.inference.batch.errors import WaitingForBatch
 from ai_assets.inference.postponed import WaitingForWindow
-from ai_assets.run import hand_over, window_waits
+from ai_assets.run import hand_over, head_start, window_waits
 from ai_assets.run.calls_told import calls_told
 from ai_assets.run.concurrency import in_lanes
 from ai_assets.run.context import Outcome, Work
@@ -24,7 +24,7 @@ from ai_assets.run.events import BatchAwaited, CheckMade, DatasetMade, RunBegan,
 from ai_assets.run.failures import Failures
 from ai_assets.run.hand_over import RunPart, SeenPartition
 from ai_assets.run.one_partition import Event, PartitionBuilder, announced, attended, freeze, spanned
-from ai_assets.run.process_count import number_of_processes
+from ai_assets.run.process_count import DueFiles, number_of_processes
 from ai_assets.run.several_processes import in_processes
 from ai_assets.run.spending_policy import require_run
 from ai_assets.storage import partition_facts
@@ -57,16 +57,17 @@ def refresh(
 @contextmanager
 def run_told(work: Work, partitions: Sequence[str], assets: Sequence[str]) -> Iterator[None]:
     """The run's sinks hear when it begins and ends."""
-    started, error = time.perf_counter(), None
+    started, error, kind = time.perf_counter(), None, None
     work.sinks.tell(RunBegan(**work.own, partitions=tuple(partitions), assets=tuple(assets), at=now()))
     try:
         with calls_told(work):
             yield
     except BaseException as found:
-        error = str(found) or type(found).__name__
+        error, kind = str(found) or type(found).__name__, type(found).__name__
         raise
     finally:
-        work.sinks.tell(RunEnded(**work.own, at=now(), seconds=time.perf_counter() - started, error=error))
+        seconds = time.perf_counter() - started
+        work.sinks.tell(RunEnded(**work.own, at=now(), seconds=seconds, error=error, error_kind=kind))
 
 
 def _refresh(work: Work, partitions: Sequence[str], wanted: Sequence[str], part: RunPart | None) -> Iterator[Event]:
@@ -144,7 +145,10 @@ def _computed(
         found = failures.errors.get(partition) or failures.waiting_said(partition)
         work.say(f"{partition}: {found}" if found else f"{partition} ({told} of {len(partitions)}): computed")
 
-    processes = number_of_processes(work, partitions) if part is None else 1  # a step has a pod of its own
+    due = DueFiles(work, partitions)
+    processes = number_of_processes(work, partitions, due) if part is None else 1  # a step has a pod of its own
+    if processes == 1 and "documents" in assets:
+        head_start.begin(work, due)
     if processes > 1:
         yield from in_processes(builder, partitions, processes, done)
     elif work.collection.asks_models:

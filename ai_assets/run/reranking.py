@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from ai_assets.base.plural import plural
 from ai_assets.base.windows import INTERACTIVE
 from ai_assets.collection.reranking import RERANKED
 from ai_assets.run.errors import RerankerLost
@@ -64,7 +65,7 @@ def _scores(work: Work, asset: str, model: Reranker, pairs: Sequence[tuple[str, 
     score = _on_route if model.backend == "route" else _loaded_here
 
     def said(done: int, total: int) -> None:
-        work.say(f"reranking: {done:,} of {total:,} passages compared with their queries")
+        work.say(f"reranking: {done:,} of {plural(total, 'passage')} compared with their queries")
 
     return scores_of(model, pairs, kept, lambda left: score(work, asset, model, left), said)
 

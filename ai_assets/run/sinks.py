@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import ClassVar
 
+from ai_assets.base.plural import plural
 from ai_assets.base.printable import printable
 from ai_assets.base.structured_log import log_fields
 from ai_assets.run.events import RunEvent, Said, StageEnded, Waiting
@@ -105,6 +106,8 @@ class LogSink(Sink):
 
 
 def span_in_words(span: StageEnded) -> str:
-    calls = f", {span.calls} call{'' if span.calls == 1 else 's'}" if span.calls else ""
-    what = f"{span.documents} documents in, {span.documents_out} out{calls}" if span.error is None else "failed"
+    calls = f", {plural(span.calls, 'call')}" if span.calls else ""
+    what = (
+        f"{plural(span.documents, 'document')} in, {span.documents_out} out{calls}" if span.error is None else "failed"
+    )
     return f"{span.partition} {span.asset}: {what}, {span.seconds:.2f} s from {span.began_at} (UTC)"

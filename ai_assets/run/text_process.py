@@ -16,11 +16,13 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 import ai_assets.base.child_main
 from ai_assets.base.children import start_child
-from ai_assets.documents.parse_text import language_of
+from ai_assets.documents.languages import languages_of
 from ai_assets.documents.parse_worker import LENGTH, receive
 
 if TYPE_CHECKING:
@@ -29,13 +31,16 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 Question: TypeAlias = Literal["languages", "vectors"]
 ENOUGH = 100
-"""TextWork of a run at which it is started. That takes half a second; so does loading the models here."""
+"""Texts of a run at which it is started. That takes half a second; so does loading the models here."""
+_SOME = "A sentence of which the language can be told."
 
 
 class TextProcess:
     """Answers in order. Safe to share between threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        """`folder`: of the model of languages, where it is unpacked."""
+        self._folder = folder
         self._ours, theirs = socket.socketpair()
         with theirs:
             self._process = start_child(
@@ -44,24 +49,35 @@ class TextProcess:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
             )  # fmt: skip
         self._asked: deque[Future[Any]] = deque()
-        self._sending = threading.Lock()
+        self._is_over = False
+        self._asking = threading.Lock()
+        self._unsent: SimpleQueue[bytes | None] = SimpleQueue()
         self._answers = threading.Thread(target=self._receive, name="text-process", daemon=True)
+        self._questions = threading.Thread(target=self._send_all, name="text-process", daemon=True)
         self._answers.start()
+        self._questions.start()
 
     def ask(self, question: Question, texts: Sequence[str]) -> "Future[Any]":
+        """At once, also while it begins or is behind."""
         future: Future[Any] = Future()
-        with self._sending:
+        body = pickle.dumps((question, list(texts), self._folder))
+        with self._asking:
             self._asked.append(future)
-            with contextlib.suppress(OSError):  # it has ended: whoever waits is told
-                _send(self._ours, pickle.dumps((question, list(texts))))
-        if not self._answers.is_alive():
+            self._unsent.put(body)
+        if self._is_over:
             self._give_up()
         return future
+
+    def _send_all(self) -> None:
+        with contextlib.suppress(OSError):  # it has ended: whoever waits is told
+            while (body := self._unsent.get()) is not None:
+                _send(self._ours, body)
 
     def _receive(self) -> None:
         with contextlib.suppress(OSError), self._ours.makefile("rb") as stream:
             while (body := receive(stream)) is not None:
                 self._asked.popleft().set_result(pickle.loads(body))
+        self._is_over = True  # before: who asks from now on gives up by themselves
         self._give_up()
 
     def _give_up(self) -> None:
@@ -72,6 +88,8 @@ class TextProcess:
     def close(self) -> None:
         self._process.kill()
         self._process.wait()
+        self._unsent.put(None)
+        self._questions.join()
         self._ours.close()
         self._answers.join()
 
@@ -79,11 +97,17 @@ class TextProcess:
 class TextWork:
     """What a run asks of texts. The first are computed where they are asked for, the others in a second process."""
 
-    def __init__(self, cores: int) -> None:
+    def __init__(self, cores: int, folder: Path | None = None) -> None:
+        self._folder = folder
         self._asked = 0
         self._process: TextProcess | None = None
         self._starting = threading.Lock()
         self._alone = cores < 2
+
+    def get_ready(self) -> None:
+        """Many texts will come: by then the process has the model of languages."""
+        if (process := self._started(ENOUGH)) is not None:
+            process.ask("languages", [_SOME])
 
     def languages(self, texts: Sequence[str]) -> "TextAnswer[list[str | None]]":
         return self._ask("languages", texts)
@@ -95,15 +119,15 @@ class TextWork:
     def _ask(self, question: Question, texts: Sequence[str]) -> "TextAnswer[Any]":
         process = self._started(len(texts))
         if process is None:
-            return TextAnswer(question, (), _done(computed(question, texts)))
-        return TextAnswer(question, texts, process.ask(question, texts))
+            return TextAnswer(question, (), _done(computed(question, texts, self._folder)))
+        return TextAnswer(question, texts, process.ask(question, texts), self._folder)
 
     def _started(self, texts: int) -> TextProcess | None:
         with self._starting:
             self._asked += texts
             if self._process is None and not self._alone and self._asked >= ENOUGH:
                 try:
-                    self._process = TextProcess()
+                    self._process = TextProcess(self._folder)
                 except OSError:  # no memory, no more processes
                     self._alone = True
             return self._process
@@ -118,13 +142,14 @@ class TextAnswer(Generic[Answer]):
     question: Question
     texts: Sequence[str]
     future: "Future[Answer]"
+    folder: Path | None = None
 
     def result(self) -> Answer:
         """Waits for it; where the process has ended, it is computed here."""
         try:
             return self.future.result()
         except EOFError:
-            found: Answer = computed(self.question, self.texts)
+            found: Answer = computed(self.question, self.texts, self.folder)
             return found
 
 
@@ -134,9 +159,9 @@ def _done(value: Answer) -> "Future[Answer]":
     return future
 
 
-def computed(question: Question, texts: Sequence[str]) -> Any:
+def computed(question: Question, texts: Sequence[str], folder: Path | None = None) -> Any:
     if question == "languages":
-        return [language_of(text) for text in texts]
+        return languages_of(texts, folder)
     from ai_assets.embedding.builtin import BuiltinEmbedder
 
     return BuiltinEmbedder().embed(texts)
@@ -149,8 +174,8 @@ def _send(to: socket.socket, body: bytes) -> None:
 def main() -> None:
     with socket.socket(fileno=os.dup(0)) as parent, parent.makefile("rb") as stream:
         while (body := receive(stream)) is not None:
-            question, texts = pickle.loads(body)
-            _send(parent, pickle.dumps(computed(question, texts)))
+            question, texts, folder = pickle.loads(body)
+            _send(parent, pickle.dumps(computed(question, texts, folder)))
 
 
 if __name__ == "__main__":

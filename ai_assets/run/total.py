@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ai_assets.base.money import dollars
+from ai_assets.base.plural import plural
 from ai_assets.inference.run_spend import RunSpend
 from ai_assets.run import hand_over
 from ai_assets.run.context import Outcome
@@ -39,13 +40,13 @@ class RunTotal:
     def in_words(self) -> str:
         spend = self.spend
         said = [
-            f"{self.candidates:,} of {_count(self.partitions, 'partition')} done",
-            f"{_count(self.indexed, 'document')} indexed",
+            f"{self.candidates:,} of {plural(self.partitions, 'partition')} done",
+            f"{plural(self.indexed, 'document')} indexed",
             f"{self.quarantined:,} quarantined",
             f"{self.held:,} held for a person" if self.held else "",
-            f"{_count(self.failed, 'partition')} failed" if self.failed else "",
-            f"{dollars(spend.cost_usd)} for {_count(spend.calls, 'call')}" if spend.calls else "no calls",
-            f"{spend.reused:,} answers reused" if spend.reused else "",
+            f"{plural(self.failed, 'partition')} failed" if self.failed else "",
+            f"{dollars(spend.cost_usd)} for {plural(spend.calls, 'call')}" if spend.calls else "no calls",
+            f"{plural(spend.reused, 'answer')} reused" if spend.reused else "",
             spend.retries_in_words,
             f"{dollars(spend.maybe_usd)} may have been billed" if spend.maybe_nusd else "",
             f"{self.seconds:.1f} s",
@@ -138,7 +139,3 @@ class CountsOfSteps:
         for _, data in others:
             counted.add(data)
         return seconds + sum(each for each, _ in others)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ai_assets.base.errors import DeclarationInvalid
+from ai_assets.base.plural import plural
 from ai_assets.base.windows import Opening, WeeklyHours, common_opening, earliest
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.stage_windows import ways_of
@@ -104,7 +105,7 @@ def in_words(found: Sequence[WindowWait], moment: datetime.datetime) -> str:
         return "no partition waits for a window"
     number = len({wait.partition for wait in found})
     first = earliest(wait.opens for wait in found)
-    said = f"{number} partition{' waits' if number == 1 else 's wait'} for a window"
+    said = f"{plural(number, 'partition waits', 'partitions wait')} for a window"
     return said if first is None else f"{said}, {'' if number == 1 else 'the first '}until {first.said(moment)}"
 
 

@@ -1,6 +1,7 @@
 """What is asked of the live release, and what the answer says of each document: the same over HTTP and over MCP."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Self
 
@@ -123,21 +124,26 @@ def _filtered(
     """The best that pass, and whether words alone decided.
 
     First those among the best of all, in their order; where they are too few, the others that pass follow in theirs.
+    Where so few documents pass that this is to be expected, both are searched side by side.
     """
     labels, partitions, stores = question.labels, question.partitions, desk.stores
-    filters = bool(labels or partitions)
-    found = explain.search_release(
-        collection, stores, live, question.text, max(_FIRST, question.k) if filters else question.k
-    )
-    if not filters:
+    if not (labels or partitions):
+        found = explain.search_release(collection, stores, live, question.text, question.k)
         return list(found.hits), found.by_words
-    hits = [hit for hit in found.hits if not partitions or hit.partition in partitions]
-    said = release_columns.labels_of_hits(stores, collection, live, hits) if labels else [{}] * len(hits)
-    passing = [hit for hit, each in zip(hits, said, strict=True) if labels.items() <= each.items()]
-    if len(passing) < question.k and found.hits:
-        among = release_columns.documents_with(stores, collection, live, labels, partitions)
-        more = explain.search_release(collection, stores, live, question.text, question.k + len(passing), among).hits
-        passing = _behind(passing, more)
+    among = release_columns.documents_with(stores, collection, live, labels, partitions)
+
+    def by_themselves() -> Sequence[Hit]:
+        return explain.search_release(collection, stores, live, question.text, 2 * question.k, among).hits
+
+    with ThreadPoolExecutor(1) as pool:
+        few = len(among) * _FIRST < question.k * live.documents
+        begun = pool.submit(by_themselves) if few else None  # they will be asked for
+        found = explain.search_release(collection, stores, live, question.text, max(_FIRST, question.k))
+        hits = [hit for hit in found.hits if not partitions or hit.partition in partitions]
+        said = release_columns.labels_of_hits(stores, collection, live, hits) if labels else [{}] * len(hits)
+        passing = [hit for hit, each in zip(hits, said, strict=True) if labels.items() <= each.items()]
+        if len(passing) < question.k and found.hits:
+            passing = _behind(passing, begun.result() if begun else by_themselves())
     return passing[: question.k], found.by_words
 
 

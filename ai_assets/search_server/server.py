@@ -1,7 +1,6 @@
 """The search server as a process: one port, until it is told to end."""
 
 import contextlib
-import importlib
 from collections.abc import Callable
 
 import uvicorn
@@ -13,7 +12,8 @@ from ai_assets.desk.settings import load_desk
 from ai_assets.search_server.app import MCP_PATH, create_search
 from ai_assets.search_server.errors import ReaderOpen
 from ai_assets.search_server.readers import named
-from ai_assets.storage.stores import Stores
+from ai_assets.storage.lance_library import lancedb
+from ai_assets.storage.stores import Stores, is_there
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -22,6 +22,8 @@ def serve(home: Home, host: str, port: int, always: str | None, say: Callable[[s
     """Until SIGTERM or Ctrl-C."""
     if always is not None and host not in _LOOPBACK:
         raise ReaderOpen(host)
+    if not is_there(home):  # what is published later is to be found
+        Stores.at(home).state.close()
     with contextlib.closing(listening_at(host, port)) as listening, Stores.reading(home, say) as stores:
         desk = Desk(stores=stores, settings=load_desk(home.desk), url=address(host, port), dagster_url=None)
         desk.tenants()  # a file that is wrong is said before anybody is answered
@@ -29,7 +31,7 @@ def serve(home: Home, host: str, port: int, always: str | None, say: Callable[[s
             with stores.state.read() as connection:
                 named(connection, always)
         app = create_search(desk, always)
-        importlib.import_module("lancedb")  # else whoever asks first waits for it
+        lancedb()  # else whoever asks first waits for it
         say(f"Search is at {desk.url}/v1 ({desk.url}/docs), for agents at {desk.url}{MCP_PATH} (stop it with Ctrl-C)")
         if always is not None:
             say(f"Everything is asked as {always}, and nobody is asked for a token")

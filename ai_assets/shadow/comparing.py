@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ai_assets.base.plural import plural
+from ai_assets.evaluation.figures import between
 from ai_assets.evaluation.floors import PairedLabels, labels_to_tell
 from ai_assets.shadow.spec import (
     ComparedDocument,
@@ -129,7 +131,7 @@ def verdict(names: Sequence[str], found: Mapping[str, QualityDifference], *, of_
     better = [name for name, each in shown.items() if each.difference > 0]
     if better:
         winner = max(better, key=lambda name: (found[name].low or 0.0, -names.index(name)))
-        of = f", by the best lower bound of {len(names)} variants" if len(names) > 1 else ""
+        of = f", by the best lower bound of {plural(len(names), 'variant')}" if len(names) > 1 else ""
         return ShadowVerdict(
             winner=winner, said=f"{winner} is better than what is live: {_difference(found[winner])}{of}."
         )
@@ -140,15 +142,16 @@ def verdict(names: Sequence[str], found: Mapping[str, QualityDifference], *, of_
     best = max(open_, key=lambda name: (open_[name].difference, -names.index(name)))
     each = open_[best]
     more = "more golden labels of the same kind will not show one" if each.more is None else (
-        f"it would take {each.n + each.more:,} golden documents, {each.more:,} more, if they come out alike"
+        f"it would take {plural(each.n + each.more, 'golden document')}, {each.more:,} more, if they come out alike"
     )  # fmt: skip
     said = f"No difference that this sample can show: {best} {_difference(each)}; {more}."
     return ShadowVerdict(winner=None, said="; ".join([*worse, said]))
 
 
 def _difference(found: QualityDifference) -> str:
-    bounds = "" if found.low is None or found.high is None else f" [{found.low:+.3f}, {found.high:+.3f}]"
+    bounds = "" if found.low is None or found.high is None else f" {between(found.low, found.high)}"
     return (
-        f"{found.difference:+.3f}{bounds} on {found.n} golden documents ({found.better} better, {found.worse} worse, "
+        f"{found.difference:+.3f}{bounds} on {plural(found.n, 'golden document')} "
+        f"({found.better} better, {found.worse} worse, "
         f"p {found.chance:.3f})"
     )

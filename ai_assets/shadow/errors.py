@@ -11,6 +11,7 @@ PromotionRefused  what was compared is not what would be written
 from collections.abc import Sequence
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.plural import plural
 from ai_assets.base.yaml_settings import nearest
 
 
@@ -41,7 +42,8 @@ class ShadowCapped(UserError):
 class ShadowWaits(UserError):
     def __init__(self, shadow: str, documents: int, opens: str) -> None:
         super().__init__(
-            f"Shadow {shadow} waits: questions about {documents} documents may leave {opens}. What was answered is "
+            f"Shadow {shadow} waits: questions about {plural(documents, 'document')} "
+            f"may leave {opens}. What was answered is "
             "kept and not paid again: give the same command again then."
         )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.plural import plural
 from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import Collection
 from ai_assets.inference.records import SHADOW
@@ -110,7 +111,9 @@ def propose(
     stage = comparable_stage(collection, wanted.stage)
     require_any(wanted.variants, collection, stage.name)
     if wanted.sample is not None and wanted.sample < 1:
-        raise ShadowRefused(collection.name, stage.name, f"a sample of {wanted.sample} documents shows nothing")
+        raise ShadowRefused(
+            collection.name, stage.name, f"a sample of {plural(wanted.sample, 'document')} shows nothing"
+        )
     slices = parsed_slices(collection, stage, wanted.slices)
     inference = Catalog(stores.home).inference_of(collection.name)
     variants = [variant_of(collection, stage, each, inference) for each in wanted.variants]
@@ -120,7 +123,7 @@ def propose(
         live = live_side(work)
         drawn = Sampler(work=work, stage=stage, live=live, slices=slices, size=size, seed=wanted.seed,
                         golden=_golden(work, stage)).drawn()  # fmt: skip
-    say(f"Counting what {len(drawn.documents)} documents would cost")
+    say(f"Counting what {plural(len(drawn.documents), 'document')} would cost")
     spec = _spec(collection, stage, wanted, variants, size, live)
     plans = {each.spec.name: _plan(stores, each, stage, drawn, inference) for each in variants}
     return ProposedShadow(

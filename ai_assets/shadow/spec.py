@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from ai_assets.base.plural import plural
 from ai_assets.storage.digest import digest
 
 
@@ -52,7 +53,11 @@ class ShadowSpec(_Record):
     @property
     def drawn(self) -> str:
         of = f" of {' and '.join(self.slices)}" if self.slices else ""
-        return f"all documents{of}" if self.sample is None else f"{self.sample:,} documents{of} by seed {self.seed}"
+        return (
+            f"all documents{of}"
+            if self.sample is None
+            else f"{plural(self.sample, 'document')}{of} by seed {self.seed}"
+        )
 
 
 class LabelShift(_Record):

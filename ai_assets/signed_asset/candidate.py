@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ai_assets.documents.source_listing import Listing
 from ai_assets.embedding.spec import builtin_embedding
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
-from ai_assets.run.datasets.release_candidate import CHUNKS
+from ai_assets.run.datasets.release_candidate import CHUNKS, refuse_broken_contract
 from ai_assets.run.datasets.review_request import ask
 from ai_assets.run.events import DatasetMade
 from ai_assets.run.one_partition import spanned
@@ -51,6 +51,7 @@ def freeze(work: Work, partition: str, value: object, key: Sequence[str], source
 
 def _freeze(work: Work, partition: str, value: object, key: Sequence[str], sources: Sequence[Path]) -> Outcome:
     started = time.perf_counter()
+    work.refuse_broken_contract()
     asset = work.collection.signed_asset or work.collection.name
     table, kind = table_of(asset, value)
     frozen = documents_of(asset, table, key)
@@ -65,6 +66,7 @@ def _freeze(work: Work, partition: str, value: object, key: Sequence[str], sourc
                 outcome = _commit(work, partition, table, frozen, kind, inputs, started)
             with work.fenced() as connection:
                 record_dataset(connection, outcome.manifest)
+            refuse_broken_contract(work, outcome.manifest)
             outcome = replace(outcome, request_id=ask(work, partition, outcome.manifest))
             _record_run(work, partition)
         finally:

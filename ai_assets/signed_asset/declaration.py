@@ -6,14 +6,17 @@ declaration itself.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from pydantic import ValidationError
 
 from ai_assets.base.home import Home
-from ai_assets.collection.errors import CollectionNameInvalid
+from ai_assets.collection.contract import Contract, ContractSettings, DeclaredContract
+from ai_assets.collection.contract_reading import read_contract_file
+from ai_assets.collection.errors import CollectionInvalid, CollectionNameInvalid
 from ai_assets.collection.loading import Collection, check_name
 from ai_assets.collection.settings import CollectionSettings, SignoffSettings
 from ai_assets.signed_asset.errors import SignedAssetTaken, SignedAssetWrong
@@ -46,6 +49,9 @@ class SignedAsset:
     description: str = ""
     owners: tuple[str, ...] = ()
     tenant: str = "default"
+    contract: ContractSettings | None = None
+    promised: DeclaredContract | None = None
+    """What it amounts to, with what its file says."""
 
     def __post_init__(self) -> None:
         try:
@@ -60,6 +66,7 @@ class SignedAsset:
         settings = {
             "description": self.description, "owners": self.owners, "tenant": self.tenant, "schedule": None,
             "source": {"path": "."}, "partitions": {"by": "folder"}, "signoff": self.signoff,
+            "contract": self.contract,
         }  # fmt: skip
         try:
             declared = CollectionSettings.model_validate(settings)
@@ -71,15 +78,24 @@ class SignedAsset:
             settings=declared,
             signed_asset=self.asset,
             is_record=recorded,
+            contract=self.promised,
         )
 
     def as_data(self) -> dict[str, Any]:
-        data = {**asdict(self), "signoff": self.signoff.model_dump(mode="json")}
-        return {name: value for name, value in data.items() if name not in ("name", "asset")}
+        data = {
+            "key": list(self.key), "signoff": self.signoff.model_dump(mode="json"), "description": self.description,
+            "owners": list(self.owners), "tenant": self.tenant,
+        }  # fmt: skip
+        if self.contract is None or self.promised is None:
+            return data
+        settings = self.contract.model_dump(mode="json", exclude_defaults=True)
+        return {**data, "contract": settings, "promised": self.promised.contract.as_data()}
 
     @classmethod
     def of_row(cls, name: str, asset: str, declared: str) -> "SignedAsset":
         data = json.loads(declared)
+        found = data.get("contract")
+        contract = None if found is None else ContractSettings.model_validate(found)
         return cls(
             name=name,
             asset=asset,
@@ -88,6 +104,8 @@ class SignedAsset:
             description=data["description"],
             owners=tuple(data["owners"]),
             tenant=data["tenant"],
+            contract=contract,
+            promised=None if contract is None else _of_asset(asset, contract, Contract.from_data(data["promised"])),
         )
 
 
@@ -97,6 +115,35 @@ def rules(asset: str, declared: Mapping[str, Any]) -> SignoffSettings:
         return SignoffSettings.model_validate(dict(declared))
     except ValidationError as error:
         raise SignedAssetWrong(asset, _said(error)) from error
+
+
+def promises(asset: str, name: str, declared: Mapping[str, Any]) -> tuple[ContractSettings, DeclaredContract]:
+    """The keys of `contract` in defs.yaml; its file is beside the project's definitions."""
+    try:
+        settings = ContractSettings.model_validate(dict(declared))
+    except ValidationError as error:
+        raise SignedAssetWrong(asset, f"contract: {_said(error)}") from error
+    if settings.file is None:
+        assert settings.version is not None
+        contract = Contract(version=settings.version, columns=settings.columns, chunks=settings.chunks)
+        found = _of_asset(asset, settings, contract)
+    else:
+        file = Home.from_environment().project / settings.file
+        if not file.is_file():
+            problem = f"contract file {file} does not exist; make it of what is live: ai-assets contract {name} --write"
+            raise SignedAssetWrong(asset, problem)
+        try:
+            found = replace(read_contract_file(file, name, settings), asset=asset)
+        except CollectionInvalid as error:
+            raise SignedAssetWrong(asset, str(error)) from error
+    if found.contract.chunks:
+        raise SignedAssetWrong(asset, "its contract promises chunks, and it has none: write `columns` alone")
+    return settings, found
+
+
+def _of_asset(asset: str, settings: ContractSettings, contract: Contract) -> DeclaredContract:
+    path = None if settings.file is None else Path(settings.file)
+    return DeclaredContract(contract=contract, on_break=settings.on_break, path=path, lines={}, asset=asset)
 
 
 def _said(error: ValidationError) -> str:

@@ -13,7 +13,16 @@ from ai_assets.base.printable import printable
 from ai_assets.base.tenants import DEFAULT, is_served, load_tenants
 from ai_assets.orchestration.events import as_table, link_to, version_tags
 from ai_assets.orchestration.segment import failure, heard, launch_of, lineage
-from ai_assets.signed_asset.declaration import ALL, CANDIDATE, PUBLISHED, SIGN_OFF, SignedAsset, path_of, rules
+from ai_assets.signed_asset.declaration import (
+    ALL,
+    CANDIDATE,
+    PUBLISHED,
+    SIGN_OFF,
+    SignedAsset,
+    path_of,
+    promises,
+    rules,
+)
 from ai_assets.signed_asset.errors import SignedAssetWrong
 from ai_assets.signoff.frozen_candidate import FrozenCandidate
 
@@ -34,26 +43,31 @@ def signed(
     description: str = "",
     owners: Sequence[str] = (),
     tenant: str = DEFAULT,
+    contract: Mapping[str, Any] | None = None,
     partitions_def: "dg.PartitionsDefinition[Any] | None" = None,
 ) -> dg.Definitions:
     """Puts the approval gate before an asset of your own that returns rows: a list of dicts, a DataFrame, a table.
 
     Merge what it returns with your definitions. `signed/<name>_candidate` freezes the rows and asks for sign-off;
     `signed/<name>` returns exactly the rows that people signed, and never others. `key` names the columns that identify
-    a row. `signoff` takes the keys of `signoff` in defs.yaml, of which `approvals` and `approvers` are two.
-    Where tenants are declared, `tenant` is one of them.
+    a row. `signoff` takes the keys of `signoff` in defs.yaml, of which `approvals` and `approvers` are two; `contract`
+    those of `contract`, what readers may rely on of the columns. Where tenants are declared, `tenant` is one of them.
     """
     asset_key = _key(asset)
     found = asset_key.to_user_string()
+    called = name or "_".join(asset_key.path)
+    settings, promised = (None, None) if contract is None else promises(found, called, contract)
     given = {"approvals": approvals, "approvers": None if approvers is None else tuple(approvers)}
     declared = SignedAsset(
-        name=name or "_".join(asset_key.path),
+        name=called,
         asset=found,
         key=(key,) if isinstance(key, str) else tuple(key),
         signoff=rules(found, {**(signoff or {}), **{k: value for k, value in given.items() if value is not None}}),
         description=description,
         owners=tuple(owners),
         tenant=tenant,
+        contract=settings,
+        promised=promised,
     )
     home = Home.from_environment()
     load_tenants(home.operations).require(tenant, f"the signed asset '{declared.name}'")

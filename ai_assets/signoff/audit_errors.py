@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.plural import plural
 
 
 class ExportUnreadable(UserError):
@@ -87,7 +88,7 @@ class NoteUnreadable(UserError):
 class ChainRolledBack(UserError):
     def __init__(self, found: int, noted: int, where: object) -> None:
         super().__init__(
-            f"The state store holds {found} audit records, and {where} holds a signed checkpoint of {noted}: "
+            f"The state store holds {plural(found, 'audit record')}, and {where} holds a signed checkpoint of {noted}: "
             f"{_records(found + 1, noted)} cut off, or an older store was put back. Nothing was changed. Bring back "
             "the newer store; where the older one was restored on purpose, record that: ai-assets audit accept-restored"
         )
@@ -99,7 +100,8 @@ class ChainRewritten(UserError):
     def __init__(self, first: int, last: int, where: object) -> None:
         self.first, self.last = first, last
         super().__init__(
-            f"The audit chain is not the one of which {where} holds a signed checkpoint of {last} records: among "
+            f"The audit chain is not the one of which {where} holds a signed "
+            f"checkpoint of {plural(last, 'record')}: among "
             f"{_numbers(first, last)} at least one is another. Nothing was changed. See what does not verify with: "
             "ai-assets audit verify; and bring back the right store. Where an older one was restored on purpose, "
             "record that: ai-assets audit accept-restored"
@@ -121,7 +123,7 @@ class NothingRecorded(UserError):
 
 class NothingToExtend(UserError):
     def __init__(self, since: int, size: int) -> None:
-        super().__init__(f"The audit chain has {size} records, and so extends no checkpoint of {since}.")
+        super().__init__(f"The audit chain has {plural(size, 'record')}, and so extends no checkpoint of {since}.")
 
 
 class NotProvable(UserError):

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from ai_assets.base.blocking import Blocks
 from ai_assets.base.errors import DatasetDamaged
+from ai_assets.base.plural import plural
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.inference.canary import records
 from ai_assets.inference.canary.records import CanaryChange
@@ -162,7 +163,7 @@ def _counted(rows: Sequence[RowMadeAfter]) -> str:
     number = len({(row.asset, row.document) for row in rows})
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     shown = f" ({', '.join(names[:MOST_NAMED])}{more})" if names else ""
-    return f"{number} row{' was' if number == 1 else 's were'}{shown}"
+    return f"{plural(number, 'row was', 'rows were')}{shown}"
 
 
 @dataclass(frozen=True, kw_only=True)

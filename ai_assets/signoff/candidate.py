@@ -31,7 +31,23 @@ FORMAT = 1
 ROW = "row."
 """Before the names of columns that are somebody's own: of an asset that is signed."""
 HIDDEN = frozenset({"leaf", "partition"})
+_ADDED = frozenset({"document_id", "partition", "release", "request", "signed_by"})
+"""Names that readers have with every row. A column of somebody's own that has one keeps what is before its name."""
 CHUNK_COLUMNS = ("document_id", "chunk_id", "text", "vector")
+
+
+def as_read(names: Sequence[str]) -> dict[str, str]:
+    """By the name that readers know, the columns of a frozen file. Of a signed asset those are its own."""
+    own = [name for name in names if name.startswith(ROW)]
+    if not own:
+        return {name: name for name in names if name not in HIDDEN}
+    plain = {name: name.removeprefix(ROW) for name in own}
+    return {"document_id": "document_id", **{name if plain[name] in _ADDED else plain[name]: name for name in own}}
+
+
+def is_of_asset(code_versions: Mapping[str, str]) -> bool:
+    """Whether a candidate or a part of a release has the rows of a signed asset."""
+    return code_versions.keys() == {"rows", "kind"}
 
 
 class Leaves:

@@ -6,7 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ai_assets.base.money import dollars
+from ai_assets.base.plural import plural
 from ai_assets.base.printable import printable
+from ai_assets.evaluation.figures import lower, upper
 from ai_assets.evaluation.scoring import Score
 from ai_assets.evaluation.slices import SliceScore
 from ai_assets.signoff.release_cards import LEVEL, KeptCard, ReleaseCard
@@ -65,8 +67,8 @@ def head(kept: KeptCard) -> str:
 def _head(kept: KeptCard) -> Iterator[str]:
     card = kept.card
     yield (
-        f"Published {_moment(card.published_at)} by {text(card.published_by)}: {card.documents:,} documents in "
-        f"{len(card.partitions):,} partitions."
+        f"Published {_moment(card.published_at)} by {text(card.published_by)}: {plural(card.documents, 'document')} in "
+        f"{plural(len(card.partitions), 'partition')}."
     )
     yield f"Digest of the release: `{card.digest}`"
     if card.made_later:
@@ -173,7 +175,7 @@ def _evaluation(card: ReleaseCard) -> Iterator[str]:
 def score_row(score: Score) -> tuple[str, str, str, str, str]:
     value = "not judged" if score.value is None else f"{score.value:.3f}"
     bounds = score.interval
-    between = "unknown" if bounds is None else f"{bounds.low:.3f} to {bounds.high:.3f}"
+    between = "unknown" if bounds is None else f"{lower(bounds.low)} to {upper(bounds.high)}"
     return score.metric, score.stage or "search", value, between if score.value is not None else "", f"{score.n:,}"
 
 
@@ -214,7 +216,8 @@ def _contract(card: ReleaseCard) -> Iterator[str]:
     promised = card.contract
     if promised is not None:
         said = (
-            f"Version {promised.version} promises readers {promised.columns} columns. Its digest: `{promised.digest}`"
+            f"Version {promised.version} promises readers {plural(promised.columns, 'column')}. "
+            f"Its digest: `{promised.digest}`"
         )
         yield f"{said}. Broken by {', '.join(map(text, promised.broken))}." if promised.broken else f"{said}."
 

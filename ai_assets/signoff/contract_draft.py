@@ -74,7 +74,8 @@ def _promised(
     every: bool,
 ) -> dict[str, ColumnPromise]:
     kept = before.of(table) if before else {}
-    gone = {each.column for each in broken_columns(before, table, found)} if before else set[str]()
+    of_asset = collection.signed_asset is not None
+    gone = {each.column for each in broken_columns(before, table, found, of_asset=of_asset)} if before else set[str]()
     chosen = {name: each for name, each in kept.items() if name not in gone | broken}
     anew = [
         name
@@ -109,6 +110,9 @@ def _promise(
 
 
 def found_in_definitions(collection: Collection) -> Found:
+    """Nothing of a signed asset: its columns are what its function returns."""
+    if collection.signed_asset is not None:
+        return {table: {} for table in TABLES}
     return {table: release_columns(collection, table) for table in TABLES}
 
 
@@ -128,6 +132,8 @@ def found_in_release(collection: Collection, stores: Stores, release: Release) -
         paths = snapshot_paths(stores.lake, release.collection, partition, part)
         for into, path in zip((documents, chunks), paths, strict=True):
             into.update(columns_in(path, part.embeddings))
+    if collection.signed_asset is not None:
+        return {"documents": {name: each for name, each in documents.items() if name != "document_id"}, "chunks": {}}
     made = release_columns(collection, "documents")
     told = {
         name: replace(column, values=made[name].values) if name in made else column

@@ -4,7 +4,7 @@ Types and vectors are read from the feet of files; rows are read only for column
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from ai_assets.base.errors import DatasetDamaged
+from ai_assets.base.plural import plural
 from ai_assets.collection.contract import (
     NAME,
+    NOTHING,
     BrokenPromise,
     Contract,
     DeclaredContract,
@@ -29,7 +31,7 @@ from ai_assets.collection.release_columns import space_in_words
 from ai_assets.embedding.spec import Embedding, vector_column
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.signoff import releases
-from ai_assets.signoff.candidate import HIDDEN
+from ai_assets.signoff.candidate import as_read, is_of_asset
 from ai_assets.signoff.forgotten import STATUS as FORGOTTEN
 from ai_assets.signoff.frozen_candidate import FrozenCandidate, snapshot_paths
 from ai_assets.signoff.releases import Part, Release, ReleasedContract
@@ -133,9 +135,12 @@ def broken_in(
 ) -> list[BrokenPromise]:
     """All that the frozen files of one partition break."""
     found: list[BrokenPromise] = []
+    of_asset = is_of_asset(files.code_versions)
+    if of_asset and not files.documents:
+        return []  # a list without a row has no column either
     for table, path in zip(TABLES, snapshot_paths(lake, collection, partition, files), strict=True):
         columns = columns_in(path, files.embeddings)
-        of_columns = list(broken_columns(contract, table, columns))
+        of_columns = list(broken_columns(contract, table, columns, of_asset=of_asset))
         gone = {broken.column for broken in of_columns}
         found += [*of_columns, *_broken_rows(contract, table, path, [name for name in columns if name not in gone])]
     return found
@@ -161,10 +166,10 @@ def broken_release(contract: Contract, stores: Stores, release: Release) -> dict
 def columns_in(path: Path, embeddings: Mapping[str, Embedding]) -> dict[str, FoundColumn]:
     """Of a frozen file, those that readers get."""
     made_by = {vector_column(name): each for name, each in embeddings.items()}
+    schema = parquet_schema(path)
     return {
-        field.name: found_column(field.type, made_by.get(field.name))
-        for field in parquet_schema(path)
-        if field.name not in HIDDEN
+        name: found_column(schema.field(column).type, made_by.get(column))
+        for name, column in as_read(schema.names).items()
     }
 
 
@@ -175,10 +180,22 @@ def found_column(kind: "pa.DataType", made_by: Embedding | None = None) -> Found
     if kinds.is_fixed_size_list(kind):
         space = space_in_words(made_by) if made_by is not None else None
         return FoundColumn(type="vector", dimensions=kind.list_size, space=space)
-    if kinds.is_list(kind) and kinds.is_string(kind.value_type):
+    if kinds.is_dictionary(kind):
+        return found_column(kind.value_type)
+    if (kinds.is_list(kind) or kinds.is_large_list(kind)) and _is_text(kind.value_type):
         return FoundColumn(type="strings")
-    names = {"string": "string", "large_string": "string", "int64": "integer", "double": "number", "bool": "boolean"}
-    return FoundColumn(type=names.get(str(kind), str(kind)))
+    names: Mapping[str, Callable[[pa.DataType], bool]] = {
+        NOTHING: kinds.is_null, "string": _is_text, "integer": kinds.is_integer, "number": kinds.is_floating,
+        "boolean": kinds.is_boolean, "date": kinds.is_date, "timestamp": kinds.is_timestamp,
+        "decimal": kinds.is_decimal,
+    }  # fmt: skip
+    return FoundColumn(type=next((name for name, is_one in names.items() if is_one(kind)), str(kind)))
+
+
+def _is_text(kind: "pa.DataType") -> bool:
+    import pyarrow.types as kinds
+
+    return bool(kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind))
 
 
 def _broken_rows(contract: Contract, table: PromisedTable, path: Path, there: Sequence[str]) -> Iterator[BrokenPromise]:
@@ -189,39 +206,50 @@ def _broken_rows(contract: Contract, table: PromisedTable, path: Path, there: Se
         return
     empty: dict[str, list[str]] = {name: [] for name in looked_at}
     others: dict[str, Counter[str]] = {name: Counter() for name in looked_at}
-    status = ["status"] if table == "documents" and "status" in there else []
-    for batch in read_batches(path, list(dict.fromkeys(["document_id", *status, *looked_at]))):
-        for name, rows in _without(batch, looked_at, promised, others, status=bool(status)):
+    names = parquet_schema(path).names
+    column = as_read(names)
+    status = ["status"] if table == "documents" and "status" in names else []
+    wanted = ["document_id", *status, *(column[name] for name in looked_at)]
+    for batch in read_batches(path, list(dict.fromkeys(wanted))):
+        for name, rows in _without(
+            batch, {name: column[name] for name in looked_at}, promised, others, status=bool(status)
+        ):
             empty[name] += rows
     for name in looked_at:
         each = promised[name]
         if each.required and empty[name]:
-            problem = f"was required and is empty in {len(empty[name])} rows ({_documents(empty[name])})"
+            problem = f"was required and is empty in {plural(len(empty[name]), 'row')} ({_documents(empty[name])})"
             yield BrokenPromise(table=table, column=name, problem=problem)
         if others[name]:
             found = [f"'{value}'" for value, _ in others[name].most_common()]
-            problem = f"was one of {listed(each.values or ())} and is {listed(found)} in {others[name].total()} rows"
+            problem = (
+                f"was one of {listed(each.values or ())} and is {listed(found)} "
+                f"in {plural(others[name].total(), 'row')}"
+            )
             yield BrokenPromise(table=table, column=name, problem=problem)
 
 
 def _without(
     batch: "pa.RecordBatch",
-    looked_at: Sequence[str],
+    looked_at: Mapping[str, str],
     promised: Mapping[str, object],
     others: Mapping[str, Counter[str]],
     *,
     status: bool,
 ) -> Iterator[tuple[str, list[str]]]:
-    """By column, documents that have nothing there; values that were not promised are counted in `others`."""
+    """By column, documents that have nothing there; values that were not promised are counted in `others`.
+
+    `looked_at`: by the name that readers know, the column of the file."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if status:
         batch = batch.filter(pc.invert(pc.is_in(batch["status"], pa.array(NOT_READ))))
-    for name in looked_at:
-        column = batch[name]
+    for name, there in looked_at.items():
+        column = batch[there]
         yield name, batch["document_id"].filter(pc.is_null(column)).to_pylist()
         if (values := getattr(promised[name], "values", None)) is not None:
+            column = column.cast(pa.string())
             known = pc.is_in(column, pa.array(values, pa.string()))
             strange = column.filter(pc.and_(pc.is_valid(column), pc.invert(known)))
             others[name].update(strange.to_pylist())
@@ -229,5 +257,5 @@ def _without(
 
 def _documents(names: Sequence[str]) -> str:
     every = list(dict.fromkeys(names))
-    more = f" and {len(every) - _NAMED} more documents" if len(every) > _NAMED else ""
+    more = f" and {plural(len(every) - _NAMED, 'more document')}" if len(every) > _NAMED else ""
     return f"{', '.join(every[:_NAMED])}{more}"

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 import sqlalchemy as sa
 
+from ai_assets.base.plural import plural
 from ai_assets.collection.settings import GROUP, CollectionSettings, SignoffSettings
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.signoff import audit, authority, requests, statements
@@ -73,7 +74,7 @@ class DecisionState:
         if given < wanted:
             own = " signed with a key of their own" if rules.personal_keys == "required" else ""
             why = " (its author is unknown)" if wanted > rules.approvals else ""
-            found.append(f"{given} of {wanted} approvals{own}{why}")
+            found.append(f"{given} of {plural(wanted, 'approval')}{own}{why}")
         for group, needed in rules.needed_from.items():
             given = len({approval.person for approval in counted if group in approval.groups})
             if given < needed:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ai_assets.base.folders import files_below
+from ai_assets.base.plural import plural
 from ai_assets.collection.drift_settings import Against, DriftSettings
 from ai_assets.collection.loading import Collection
 from ai_assets.documents.by_document import Row
@@ -135,7 +136,7 @@ class DriftBench:
         """By how a person would say it."""
         names: dict[Against, str] = {
             "live": f"release {live.number}",
-            "trailing": f"the {self.settings.trailing} partitions before it",
+            "trailing": f"the {plural(self.settings.trailing, 'partition')} before it",
             "itself": f"the same partition in release {live.number}",
         }
         seen = []

@@ -44,6 +44,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.plural import plural
 from ai_assets.base.yaml_settings import nearest
 
 
@@ -117,8 +118,7 @@ class ContractNotKept(UserError):
 class NothingApproved(UserError):
     def __init__(self, collection: str, waiting: int) -> None:
         if waiting:
-            noun = "partition waits" if waiting == 1 else "partitions wait"
-            found = f"{waiting} {noun} for sign-off in {collection}"
+            found = f"{plural(waiting, 'partition waits', 'partitions wait')} for sign-off in {collection}"
             remedy = (
                 f"Look with: ai-assets signoff list {collection}; then: ai-assets signoff approve {collection} --all"
             )
@@ -229,8 +229,7 @@ class LabelFileRefused(UserError):
     def __init__(self, file: str, problems: Sequence[str]) -> None:
         shown = "\n".join(f"  {problem}" for problem in problems[: self.MOST])
         more = f"\n  ... and {len(problems) - self.MOST} more" if len(problems) > self.MOST else ""
-        noun = "mistake" if len(problems) == 1 else "mistakes"
-        super().__init__(f"{file} has {len(problems)} {noun}; nothing of it was recorded:\n{shown}{more}")
+        super().__init__(f"{file} has {plural(len(problems), 'mistake')}; nothing of it was recorded:\n{shown}{more}")
 
 
 class NothingToAskAgain(UserError):
@@ -347,7 +346,7 @@ class IndexAltered(UserError):
 class IndexMixed(UserError):
     def __init__(self, collection: str, partition: str, found: int, wanted: int) -> None:
         super().__init__(
-            f"The index of {collection} that was to be published has {found:,} passages of {partition}, and "
+            f"The index of {collection} that was to be published has {plural(found, 'passage')} of {partition}, and "
             f"{wanted:,} were approved: another process wrote into it meanwhile. Nothing was published; try again: "
             f"ai-assets publish {collection}"
         )
@@ -424,7 +423,7 @@ class SignInThrottled(UserError):
 
 class PasswordUnsuitable(UserError):
     def __init__(self, found: int, shortest: int, longest: int) -> None:
-        super().__init__(f"A password has {shortest} to {longest} characters; this one has {found}.")
+        super().__init__(f"A password has {shortest} to {plural(longest, 'character')}; this one has {found}.")
 
 
 class RoleUnknown(UserError):

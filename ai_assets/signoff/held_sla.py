@@ -10,6 +10,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 
+from ai_assets.base.plural import plural
 from ai_assets.collection.loading import Collection
 from ai_assets.signoff import audit, holds, outbox
 from ai_assets.signoff.held_status import held_status
@@ -92,7 +93,7 @@ def _take(connection: sa.Connection, collection: Collection, stage: str, hold: H
 
 
 def _news(collection: Collection, stage: str, step: _HeldStep, waiting: Sequence[holds.HeldDocument]) -> HeldNews:
-    number = "1 document waits" if len(waiting) == 1 else f"{len(waiting):,} documents wait"
+    number = plural(len(waiting), "document waits", "documents wait")
     waited = in_words(step.hours, collection.settings.signoff.sla)
     subjects = sorted([*each.subject, each.held_at] for each in waiting)
     return HeldNews(

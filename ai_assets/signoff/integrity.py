@@ -13,6 +13,7 @@ from typing import Literal
 import sqlalchemy as sa
 
 from ai_assets.base.errors import AiAssetsError, DatasetDamaged, DatasetTooNew
+from ai_assets.base.plural import plural
 from ai_assets.costs.day_rows import ATTEMPTS, REUSES
 from ai_assets.costs.ledger_days import due_days, standing
 from ai_assets.inference.budget_sums import differences
@@ -159,7 +160,7 @@ def _snapshots(stores: Stores, manifests: Sequence[Manifest], found: Found, live
         advance("snapshots", number, len(wanted))
     _contents(stores, found, live, area)
     if gone:
-        area.notes.append(f"{gone} files of older releases are gone")
+        area.notes.append(f"gone: {plural(gone, 'file')} of older releases")
     return area
 
 
@@ -207,7 +208,8 @@ def _indexes(stores: Stores, found: Found, live: Live, advance: Advance) -> Area
         if unsealed:
             listed = ", ".join(map(str, unsealed[-5:]))
             area.notes.append(
-                f"not sealed: {len(unsealed)} releases of {name} (the last ones {listed}) were published by an earlier "
+                f"not sealed: {plural(len(unsealed), 'release')} of {name} (the last "
+                f"ones {listed}) were published by an earlier "
                 "version, and nothing is known of the bytes of their index; the next publication seals its own"
             )
     return area
@@ -266,7 +268,8 @@ def _cards(stores: Stores, found: Found, advance: Advance) -> Area:
         if without:
             listed = ", ".join(map(str, without[-5:]))
             area.notes.append(
-                f"{len(without)} releases of {name} (the last ones {listed}) were published by an earlier version, "
+                f"{plural(len(without), 'release')} of {name} (the last ones {listed}) "
+                "were published by an earlier version, "
                 f"without a card; ai-assets card {name} --release {without[-1]} makes one of what is kept"
             )
     return area
@@ -289,7 +292,9 @@ def _warehouse(stores: Stores, advance: Advance) -> Area:
         return area
     changed = set(due_days(stores))
     if changed:
-        area.notes.append(f"{len(changed)} days have changed since they were copied, and were not compared")
+        area.notes.append(
+            f"{plural(len(changed), 'day has', 'days have')} changed since they were copied, and were not compared"
+        )
     for number, row in enumerate(copied, start=1):
         day, *ours = row
         if day not in changed:

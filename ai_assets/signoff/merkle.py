@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ai_assets.base.plural import plural
+
 Side = Literal["<", ">"]
 EMPTY = hashlib.sha256().digest()
 """The root of a tree without leaves."""
@@ -31,7 +33,7 @@ class Frontier:
 
     def __post_init__(self) -> None:
         if self.size.bit_count() != len(self.parts):
-            raise ValueError(f"a tree of {self.size} leaves has {self.size.bit_count()} full parts")
+            raise ValueError(f"a tree of {self.size} leaves has {plural(self.size.bit_count(), 'full part')}")
 
     def add(self, leaf: bytes) -> "Frontier":
         """With one more leaf, which is given hashed."""

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 import sqlalchemy as sa
 
+from ai_assets.base.plural import plural
 from ai_assets.signoff import audit, requests
 from ai_assets.signoff.errors import DecisionRefused, NoteRefused
 from ai_assets.signoff.people import Person
@@ -85,7 +86,7 @@ def _problem(kind: str, text: str, leaf: str) -> str | None:
     if kind == "comment" and not text:
         return "a comment needs a text"
     if len(text) > LONGEST:
-        return f"the text has {len(text)} characters, and at most {LONGEST} are kept"
+        return f"the text has {plural(len(text), 'character')}, and at most {LONGEST:,} are kept"
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
         return "the text holds a character that cannot be stored"
     return None

@@ -11,6 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ai_assets.base.errors import FileUnwritable, StateUnavailable
+from ai_assets.base.plural import plural
 from ai_assets.signoff import audit, authority, checkpoints, forgotten, keys, releases, requests
 from ai_assets.signoff.audit import Record
 from ai_assets.signoff.audit_errors import NotProvable
@@ -46,7 +47,9 @@ def prove(stores: Stores, collection: str, number: int | None, document: str | N
         known = authority.of(connection)
         told = [_published(connection, known, release), *_approvals(connection, known, release)]
         if max(record.seq for record in told) > note.size:
-            raise NotProvable(_name(release), f"the newest checkpoint is of {note.size} records, which it is not among")
+            raise NotProvable(
+                _name(release), f"the newest checkpoint is of {plural(note.size, 'record')}, which it is not among"
+            )
         tree = checkpoints.tree(connection, note.size)
         if tree.root() != note.root:
             raise NotProvable(_name(release), "the audit chain changed while the proof was made; try again")

@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ai_assets.base.errors import AiAssetsError, DatasetAltered, UserError
+from ai_assets.base.plural import plural
 from ai_assets.collection.catalog import Catalog
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.settings import OWN_TEXT
@@ -175,7 +176,7 @@ def publish(
             with stores.state.read() as connection:
                 read = [item for _, item in releases.read_all(connection, collection.name)]
             _discard_altered(stores, [item for item in read if isinstance(item, Release)])
-        say(f"release {release.number} is live: {release.documents} documents")
+        say(f"release {release.number} is live: {plural(release.documents, 'document')}")
         live_index.try_to_show(stores, collection.name, say)
         _checkpoint(stores, say)
     return PublicationResult(release, sorted(parts))
@@ -344,7 +345,7 @@ def _checkpoint(stores: Stores, say: Callable[[str], None]) -> None:
     except (UserError, OSError) as error:
         say(f"no checkpoint of the audit chain was made: {error}")
     else:
-        say(f"checkpoint of {made.note.size} audit records")
+        say(f"checkpoint of {plural(made.note.size, 'audit record')}")
 
 
 def _one_set(collection: Collection, parts: Mapping[str, Part]) -> Mapping[str, Embedding]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ai_assets.base.errors import DatasetDamaged
+from ai_assets.base.plural import plural
 from ai_assets.embedding.searched_by import SEARCHED_BY
 from ai_assets.embedding.spec import WITHOUT, in_words
 from ai_assets.evaluation.scoring import Score, errors_by_score
@@ -608,4 +609,4 @@ def _limits_of_gates(parts: Mapping[str, PartitionCard]) -> Iterable[str]:
 
 def _named(names: Sequence[str], most: int = 5) -> str:
     shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more partitions"
+    return shown if len(names) <= most else f"{shown} and {plural(len(names) - most, 'more partition')}"

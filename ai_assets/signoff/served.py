@@ -6,6 +6,7 @@ the file. Here are the files of the search index, and what can be said of them w
 
 import sqlalchemy as sa
 
+from ai_assets.base.plural import plural
 from ai_assets.embedding.spec import FIRST, further_columns
 from ai_assets.signoff import audit, authority, checkpoints, releases
 from ai_assets.signoff.audit import Record
@@ -81,7 +82,9 @@ def require_newest(stores: Stores, connection: sa.Connection, record: Record) ->
     with stores.state.read() as now:  # a checkpoint that is made meanwhile may be ahead of the other transaction
         found: int = now.execute(sa.text("SELECT coalesce(max(seq), 0) FROM audit")).scalar_one()
     if found < kept:
-        raise ReleaseAltered(name, f"the audit chain has {found} records, and a checkpoint says {kept}", collection)
+        raise ReleaseAltered(
+            name, f"the audit chain has {plural(found, 'record')}, and a checkpoint says {kept}", collection
+        )
     begun = (stores.state.url, record.seq, record.hash)
     seq, last_hash = _walked.get(begun, (record.seq, record.hash))
     if (there := audit.get(connection, seq)) is None or there.hash != last_hash:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from ai_assets.base.plural import plural
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.settings import SignoffSettings, SlaSettings
 from ai_assets.signoff import audit, outbox, requests
@@ -200,4 +201,4 @@ def in_words(hours: float, sla: SlaSettings) -> str:
     """A span as people say it."""
     number, unit = (round(hours), "hour") if hours < 48 else (round(hours / 24), "day")
     kind = "business " if sla.business_days and unit == "day" else ""
-    return f"{number} {kind}{unit}{'' if number == 1 else 's'}"
+    return plural(number, f"{kind}{unit}")

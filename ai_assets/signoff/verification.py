@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from ai_assets.base.plural import plural
 from ai_assets.inference.budget_sums import differences
 from ai_assets.inference.prices import NUSD
 from ai_assets.signoff import audit, gate_stops, keys
@@ -168,7 +169,7 @@ def verify_file(path: Path, believed: keys.Trust | None = None) -> VerificationR
     verified, _ = _walk(found, Authority(trust))
     if (verified.records, verified.head) != (heading["records"], heading["head"]):
         raise AuditBroken(
-            "the end", f"the heading promises {heading['records']} records, and {verified.records} are there"
+            "the end", f"the heading promises {plural(heading['records'], 'record')}, and {verified.records} are there"
         )
     return verified
 

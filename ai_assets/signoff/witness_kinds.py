@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from ai_assets.base.extras import ExtraMissing
 from ai_assets.base.home import variable
+from ai_assets.base.plural import plural
 from ai_assets.base.temporary import TemporaryFolder
 from ai_assets.documents.source import without_credentials
 from ai_assets.signoff.audit_errors import WitnessFailed
@@ -78,7 +79,7 @@ def _to_file(witness: WitnessSettings, note: SignedNote, around: WitnessContext)
                 file.write(("" if not there or there.endswith("\n\n") else "\n") + note.text + "\n")
                 file.flush()
                 os.fsync(file.fileno())
-            return f"{path}, {file.tell()} bytes long"
+            return f"{path}, {plural(file.tell(), 'byte')} long"
     except OSError as error:
         raise WitnessFailed(witness.name, f"{error.filename or path}: {error.strerror or error}") from error
 
@@ -162,7 +163,7 @@ def _committed(witness: WitnessSettings, repository: Path, note: SignedNote) -> 
         raise WitnessFailed(witness.name, f"{name} holds another note of as many records")
     _git(witness, repository, "add", "--force", "--", name)
     if _git(witness, repository, "status", "--porcelain", "--", name):
-        message = f"Checkpoint of {note.origin}: {note.size} records"
+        message = f"Checkpoint of {note.origin}: {plural(note.size, 'record')}"
         _git(witness, repository, "commit", "--quiet", "--no-verify", "-m", message, "--only", "--", name)
     return _git(witness, repository, "log", "-1", "--format=%H", "--", name).strip()
 
@@ -190,7 +191,7 @@ def _to_channel(witness: WitnessSettings, note: SignedNote, around: WitnessConte
     url = variable(name)
     if url is None:
         raise WitnessFailed(witness.name, f"the environment variable {name}, which holds its address, is not set")
-    title = f"Checkpoint of the audit chain: {note.size} records"
+    title = f"Checkpoint of the audit chain: {plural(note.size, 'record')}"
     body = f"Keep this message. `ai-assets audit verify --against FILE` holds the chain against it.\n\n{note.text}"
     if (problem := send(url, Message(title=title, body=body, rows=()))) is not None:
         raise WitnessFailed(witness.name, problem.rstrip("."))

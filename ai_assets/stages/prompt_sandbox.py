@@ -20,6 +20,8 @@ from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
 
+from ai_assets.base.plural import plural
+
 MOST_CHARACTERS = 20_000_000
 """Of a text: four times the largest document."""
 MOST_ITEMS = 1_000_000
@@ -54,7 +56,7 @@ def _too_large(found: str) -> SecurityError:
 
 def fits(characters: int) -> None:
     if characters > MOST_CHARACTERS:
-        raise _too_large(f"this would have {characters:,} characters, the limit is {MOST_CHARACTERS:,}")
+        raise _too_large(f"this would have {plural(characters, 'character')}, the limit is {MOST_CHARACTERS:,}")
 
 
 def _weight(value: object, left: int = MOST_ITEMS) -> int:
@@ -264,14 +266,14 @@ class _BoundedFormatter(SandboxedFormatter):
 
 def _check_bits(bits: int) -> None:
     if bits > MOST_BITS:
-        raise _too_large(f"this would be a number of {bits:,} bits")
+        raise _too_large(f"this would be a number of {plural(bits, 'bit')}")
 
 
 def _check_length(value: Sized, length: int) -> None:
     if isinstance(value, str | bytes):
         fits(length)
     elif length > MOST_ITEMS:
-        raise _too_large(f"this would have {length:,} items, the limit is {MOST_ITEMS:,}")
+        raise _too_large(f"this would have {plural(length, 'item')}, the limit is {MOST_ITEMS:,}")
 
 
 def _check_product(left: Any, right: Any) -> None:
@@ -320,12 +322,12 @@ def _wordwrap(value: Any, width: Any = 79, break_long_words: bool = True, wrapst
 
 def _pieces(_value: Any, count: Any, *_: Any, **_named: Any) -> None:
     if isinstance(count, int) and count > MOST_ITEMS // 10:
-        raise _too_large(f"{count:,} pieces")
+        raise _too_large(f"{plural(count, 'piece')}")
 
 
 def _round(_value: Any, precision: Any = 0, *_: Any, **_named: Any) -> None:
     if isinstance(precision, int) and abs(precision) > 100:
-        raise _too_large(f"{precision:,} digits")
+        raise _too_large(f"{plural(precision, 'digit')}")
 
 
 def _join(items: list[Any], d: Any = "", *_: Any, **_named: Any) -> None:

@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable
 from functools import cache
 
+from ai_assets.base.plural import plural
+
 PRECISION = 1e-10
 
 
@@ -99,6 +101,6 @@ def _share_with(is_below: Callable[[float], bool]) -> float:
 
 def _require(hits: int, n: int, confidence: float) -> None:
     if not 0 <= hits <= n:
-        raise ValueError(f"{hits} hits of {n} draws cannot be")
+        raise ValueError(f"{plural(hits, 'hit')} of {n} draws cannot be")
     if not 0 < confidence < 1:
         raise ValueError(f"a confidence is between 0 and 1, and {confidence} is not")

@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ai_assets.base.plural import plural
+
 FEWEST = 3
 """Rated outputs, below which nothing is known of how much they differ."""
 
@@ -47,7 +49,7 @@ def corrected_mean(
     if rated < FEWEST:
         return None
     if number < rated:
-        raise ValueError(f"{rated} outputs are rated, and only {number} are judged")
+        raise ValueError(f"{plural(rated, 'output is', 'outputs are')} rated, and only {number} are judged")
     every = np.asarray(judged, dtype=float)
     judge, people = np.asarray(pairs, dtype=float).T
     spread = float(np.var(judge, ddof=1))

@@ -12,6 +12,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from ai_assets.base.plural import plural
 from ai_assets.statistics.exact import draws_needed, probability_of_at_most, upper_bound
 from ai_assets.statistics.fewest import fewest_more
 
@@ -71,16 +72,16 @@ class Certified:
         if self.threshold is not None:
             return (
                 f"accepted without a person from {_shown(self.threshold)} on: {asked}; that is "
-                f"{self.coverage:.0%} of the documents ({self.errors} of {self.accepted} labels wrong)"
+                f"{self.coverage:.0%} of the documents ({self.errors} of {plural(self.accepted, 'label')} wrong)"
             )
         if self.missing is not None:
-            needed = "1 more label" if self.missing == 1 else f"{self.missing} more labels"
+            needed = plural(self.missing, "more label")
             about = "" if not self.errors else ", if the error stays as it is"
             return (
                 f"nothing is accepted without a person ({asked}): {needed} of documents drawn at random needed{about}"
             )
         return (
-            f"nothing is accepted without a person ({asked}): of the {self.accepted} labels it is surest of, "
+            f"nothing is accepted without a person ({asked}): of the {plural(self.accepted, 'label')} it is surest of, "
             f"{self.errors} are wrong, so more labels would not help"
         )
 

@@ -1,7 +1,7 @@
 """Some documents of a version in the order in which the whole ranking has them, without a walk through it.
 
-Every vector is compared and every word looked up, by identity alone; texts are read only of those that can be among the
-best. `tests/test_filtered_search.py` holds it to the whole ranking.
+Every vector is compared, in memory where they fit, and every word looked up, by identity alone; texts are read only of
+those that can be among the best. `tests/test_filtered_search.py` holds it to the whole ranking.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ai_assets.storage import batch_search
 from ai_assets.storage.batch_search import PASSAGE, within
 from ai_assets.storage.name_suffixes import SUFFIX_WEIGHT
+from ai_assets.storage.passage_vectors import scores_in_the_files
 from ai_assets.storage.ranking import Hit, best_first, content_words, words_in
 from ai_assets.storage.text_scores import lance_query
 
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from ai_assets.storage.index_reader import IndexReader
     from ai_assets.storage.passage_places import PassagePlaces
     from ai_assets.storage.search_rules import SearchRules
 
 NAMED_IN_QUERY = 1_000
 """So few documents are named to LanceDB, which then scores no others; of more, all are scored and these are taken."""
+_NAMED_SHARE = 16
+"""In a large version one for so many passages is few: reading a name takes as long as giving back eight scores."""
 _READ_AT_ONCE = 64
 _ROUNDING = 1e-9
 _NOTHING = (1 << 64) - 1
@@ -72,33 +76,37 @@ class _Best:
         return there
 
 
+@dataclass(frozen=True, kw_only=True)
 class _Read:
     """What a search gave, as numbers."""
 
-    def __init__(self, search: Any, column: str, most: int, places: PassagePlaces) -> None:
+    row_ids: np.ndarray
+    scores: np.ndarray
+    documents: np.ndarray
+    ranks: np.ndarray
+
+    @classmethod
+    def of_words(cls, search: Any, most: int, places: PassagePlaces) -> _Read:
         import numpy as np
 
-        read = search.select([column]).with_row_id(True).limit(most).to_arrow()
-        self.row_ids = read["_rowid"].to_numpy()
-        values = read[column].to_numpy().astype(np.float64)
-        self.scores = 1 - values if column == "_distance" else values
-        self.documents, self.ranks = places.of_rows(self.row_ids)
+        read = search.select(["_score"]).with_row_id(True).limit(most).to_arrow()
+        row_ids, scores = read["_rowid"].to_numpy(), read["_score"].to_numpy().astype(np.float64)
+        documents, ranks = places.of_rows(row_ids)
+        return cls(row_ids=row_ids, scores=scores, documents=documents, ranks=ranks)
 
     def __len__(self) -> int:
         return len(self.scores)
 
 
-def best_among(
-    table: Any, rows: int, places: PassagePlaces, question: FilteredQuestion, documents: pa.Array, k: int
-) -> list[Hit]:
+def best_among(reader: IndexReader, question: FilteredQuestion, documents: pa.Array, k: int) -> list[Hit]:
     """The `k` best of these documents, scored as in the ranking of all documents of the version."""
     import numpy as np
 
-    wanted = np.zeros(len(places.names), bool)
-    wanted[places.numbers(documents)] = True
+    places = reader.places
+    wanted = places.mask(documents)
     found = np.zeros(len(wanted), bool)
-    by_vector, whole = _vector_part(table, rows, places, question, wanted, found)
-    by_text = _text_part(table, rows, places, question, (documents, wanted), None if whole else found)
+    by_vector, whole = _vector_part(reader, question, wanted, found)
+    by_text = _text_part(reader, question, (documents, wanted), None if whole else found)
     has_words = by_text.there
     numbers = np.flatnonzero(by_vector.there | has_words)
     moved = np.zeros(len(wanted))
@@ -114,7 +122,7 @@ def best_among(
         if len(hits) >= k and hits[k - 1].score > at_most[block[0]] + _ROUNDING:
             break
         shown = np.where(has_words[block], by_text.rows[block], by_vector.rows[block])
-        passages = _passages(table, shown)
+        passages = _passages(reader.table, shown)
         for number, row_id in zip(block.tolist(), shown.tolist(), strict=True):
             row = passages[row_id]
             score = float(by_vector.scores[number])
@@ -131,7 +139,7 @@ def best_among(
 
 
 def _vector_part(
-    table: Any, rows: int, places: PassagePlaces, question: FilteredQuestion, wanted: np.ndarray, found: np.ndarray
+    reader: IndexReader, question: FilteredQuestion, wanted: np.ndarray, found: np.ndarray
 ) -> tuple[_Best, bool]:
     """By their place between the worst and the best of all. `found` is told of all that have a vector; whether all
     documents do."""
@@ -140,9 +148,7 @@ def _vector_part(
     best = _Best(len(wanted))
     if question.vector is None or not question.vector.any():
         return best, False
-    among = batch_search.among(question.of)
-    search = table.search(question.vector, vector_column_name=question.column).distance_type("dot")
-    read = _Read(within(search.bypass_vector_index(), among), "_distance", rows, places)
+    read, whole = _compared(reader, question, question.vector)
     if not len(read):
         return best, False
     nearest = np.full(len(wanted), -np.inf)
@@ -152,39 +158,44 @@ def _vector_part(
     best.take(read, wanted)
     there = best.there
     best.scores[there] = question.rules.vector_weight * (best.scores[there] - last) / max(first - last, 1e-9)
-    return best, bool(len(read) == table.count_rows(among))
+    return best, whole
+
+
+def _compared(reader: IndexReader, question: FilteredQuestion, query: np.ndarray) -> tuple[_Read, bool]:
+    """All passages that have a vector, and whether all passages do."""
+    among = batch_search.among(question.of)
+    if (kept := reader.vectors(question.column, among, len(query))) is not None:
+        scores = kept.scores(query)
+        return _Read(row_ids=kept.row_ids, scores=scores, documents=kept.documents, ranks=kept.ranks), kept.of_all
+    row_ids, scores = scores_in_the_files(reader.table, reader.rows, question.column, among, query)
+    documents, ranks = reader.places.of_rows(row_ids)
+    read = _Read(row_ids=row_ids, scores=scores, documents=documents, ranks=ranks)
+    return read, bool(len(read) == reader.table.count_rows(among))
 
 
 def _text_part(
-    table: Any,
-    rows: int,
-    places: PassagePlaces,
+    reader: IndexReader,
     question: FilteredQuestion,
     documents: tuple[pa.Array, np.ndarray],
     found: np.ndarray | None,
 ) -> _Best:
     """As shares of the best of all. `found` is told of all that words find, where rules ask for them."""
     names, wanted = documents
-    among = batch_search.among(question.of)
+    among, by_name = batch_search.among(question.of), question.rules.by_name
     wide = found is not None and question.combines
-    query = lance_query(question.text, by_name=question.rules.by_name)
-
-    def read(condition: str | None, most: int) -> _Read:
-        return _Read(within(table.search(query, query_type="fts"), condition), "_score", most, places)
-
-    if len(names) <= NAMED_IN_QUERY and not wide:
+    condition, few = among, len(names) <= max(NAMED_IN_QUERY, reader.rows // _NAMED_SHARE)
+    if few and not wide:
         named = batch_search.condition("document_id", names.to_pylist())
-        best_of_all = read(among, 1)
-        scored = read(named if among is None else f"({among}) AND ({named})", rows)
-    else:
-        best_of_all = scored = read(among, rows)
+        condition = named if among is None else f"({among}) AND ({named})"
+    search = reader.table.search(lance_query(question.text, by_name=by_name), query_type="fts")
+    scored = _Read.of_words(within(search, condition), reader.rows, reader.places)
     best = _Best(len(wanted))
-    if not len(scored) or not len(best_of_all):
+    if not len(scored):
         return best
     if found is not None:
         found[scored.documents] = True
     best.take(scored, wanted)
-    highest = best_of_all.scores.max()
+    highest = scored.scores.max() if condition == among else reader.highest_score(question.text, among, by_name=by_name)
     if highest > 0 and content_words(question.text):
         best.scores /= highest
     return best

@@ -19,7 +19,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+from ai_assets.base.allocator import give_back
 from ai_assets.base.errors import AiAssetsError
+from ai_assets.base.plural import plural
 from ai_assets.storage import batch_search, index_reader, index_seal
 from ai_assets.storage.filtered_search import FilteredQuestion, best_among
 from ai_assets.storage.index_place import FolderPlace, IndexPlace, TableFiles
@@ -31,8 +33,10 @@ from ai_assets.storage.index_writing import (
     batches_of,
     complete_indexes,
     delete_partitions,
+    rows_to_take_in,
 )
 from ai_assets.storage.large_search import AS_SERVED, computed, sampled, shared_share
+from ai_assets.storage.lasting_search import LastingSearch
 from ai_assets.storage.ranked_documents import Depth, ranked
 from ai_assets.storage.ranking import Hit, combined
 from ai_assets.storage.search_rules import FIRST_RULES, SearchRules
@@ -107,6 +111,11 @@ class _KeptReaders:
             self._kept[key] = reader
             if len(self._kept) > self._most:
                 self._kept.popitem(last=False)
+
+    def drop(self, reader: IndexReader) -> None:
+        with self._guard:
+            for key in [key for key, kept in self._kept.items() if kept is reader]:
+                del self._kept[key]
 
 
 _KEPT = _KeptReaders(_READERS)
@@ -183,6 +192,12 @@ class SearchIndex:
         with self._lance("listing indexes"):
             return reader.rows == 0 or any("document_id" in each.columns for each in reader.table.list_indices())
 
+    def lags(self, version: int) -> bool:
+        """Whether its indexes have rows to take in: then its older versions are not worth pruning yet."""
+        reader = self._at(version)
+        with self._lance("listing indexes"):
+            return reader.rows >= index_reader.EXACT_BELOW_ROWS and rows_to_take_in(reader.table) > 0
+
     def documents_there(self, version: int, names: Collection[str]) -> set[str]:
         """Of these documents, those that have a passage."""
         reader, wanted, found = self._at(version), sorted(names), set[str]()
@@ -212,7 +227,8 @@ class SearchIndex:
 
         None removes a partition; batches are read one at a time. `words_anew`: a text index that takes in new rows
         goes on counting words of removed ones, so what it scores depends on earlier edits; made anew, on the rows
-        alone. Below 50,000 rows that takes a second at most. `check` raises where this process may not write any more,
+        alone. Below 50,000 rows that takes a second at most; of more, whose answers are computed beside it, indexes
+        take in rows once there are many. `check` raises where this process may not write any more,
         and is asked before each step. The new version is returned complete, text index included. Killed or failed at
         any point, older versions stay as they were, and the same call again starts from `base_version` again.
         """
@@ -307,10 +323,10 @@ class SearchIndex:
         by_vector: list[Hit] = []
         by_text: list[Hit] = []
         with self._lance("searching"):
+            if mode != "vector":  # first, for a filtered search beside it wants the highest score of its words
+                by_text = reader.by_text(text[:_QUERY_CHARACTERS], documents, among, by_name=rules.by_name)
             if query is not None and query.any():
                 by_vector = reader.by_vector(query, documents, column, among)
-            if mode != "vector":
-                by_text = reader.by_text(text[:_QUERY_CHARACTERS], documents, among, by_name=rules.by_name)
         if mode != "hybrid":
             return (by_vector or by_text)[:k]
         return combined(by_vector, by_text, text, rules)[:k]
@@ -329,7 +345,8 @@ class SearchIndex:
     ) -> list[Hit]:
         """The `k` best of these documents, in the order that a search for all documents has them in.
 
-        Every vector is compared, also where `search` asks an approximate index. Without a vector as `mode="text"`.
+        Every vector is compared, also where `search` asks an approximate index; in memory, so that scores closer than
+        single precision tells apart may be in another order. Without a vector as `mode="text"`.
         """
         reader = self._at(version)
         if k < 1 or reader.rows == 0 or not text.strip() or not len(documents):
@@ -339,7 +356,7 @@ class SearchIndex:
             vector=query, text=text[:_QUERY_CHARACTERS], whole_text=text, column=column, of=of, rules=rules
         )
         with self._lance("searching"):
-            return best_among(reader.table, reader.rows, reader.places, asked, documents, k)
+            return best_among(reader, asked, documents, k)
 
     def search_many(
         self,
@@ -393,10 +410,11 @@ class SearchIndex:
         column: str = VECTOR,
         of: Sequence[str] = (),
         rules: SearchRules = FIRST_RULES,
+        lasting: LastingSearch | None = None,
     ) -> Found:
         """The documents that `search_many` finds, in its order, in a fraction of the time where questions are many. Of
         an index that compares some vectors alone, those that it would find if it compared all; where a sample shows
-        that readers would get others, it is asked."""
+        that readers would get others, it is asked. `lasting`: where answers of such an index last through edits."""
         reader = self._at(version)
         answers: list[list[str] | None] = [None for _ in questions]
 
@@ -413,14 +431,25 @@ class SearchIndex:
             depth = Depth(documents=k, of_each=max(_FUSED_DOCUMENTS, k), rules=rules)
             large = reader.rows >= index_reader.EXACT_BELOW_ROWS
             with self._lance("searching"):
-                answers = (computed if large else ranked)(reader.table, reader.rows, asked, depth, column, of)
-            if large and (sample := sampled([number for number, found in enumerate(answers) if found])):
+                answers = (
+                    computed(reader.table, reader.rows, asked, depth, column, of, lasting)
+                    if large
+                    else ranked(reader.table, reader.rows, asked, depth, column, of)
+                )
+            is_sampled = large and (lasting is None or lasting.wants_sample(reader.rows))
+            if is_sampled and (sample := sampled([number for number, found in enumerate(answers) if found])):
                 shared = [shared_share(answers[number] or (), served) for number, served in asked_of_it(sample)]
                 if sum(shared) < AS_SERVED * len(sample):
                     answers = [None for _ in questions]
+            if lasting is not None and any(answers):
+                lasting.keep(sampled=is_sampled)
+            elif lasting is not None:
+                lasting.forget()
         left = [number for number, found in enumerate(answers) if found is None]
         for number, served in asked_of_it(left):
             answers[number] = served
+        if reader.rows >= index_reader.EXACT_BELOW_ROWS:
+            self._let_go(version, reader)
         return Found(documents=[found or [] for found in answers], asked=len(left))
 
     def _query_vector(self, vector: np.ndarray | Sequence[float], column: str) -> np.ndarray:
@@ -428,7 +457,7 @@ class SearchIndex:
 
         query, wanted = np.asarray(vector, dtype=np.float32), self._vectors[column]
         if query.shape != (wanted,) or not np.isfinite(query).all():
-            raise ValueError(f"a query vector has {wanted} finite numbers, not shape {query.shape}")
+            raise ValueError(f"a query vector has {plural(wanted, 'finite number')}, not shape {query.shape}")
         return query
 
     def _schema(self) -> pa.Schema:
@@ -478,6 +507,13 @@ class SearchIndex:
         if manifest is not None:
             _KEPT.put(key, found)
         return found
+
+    def _let_go(self, version: int, reader: IndexReader) -> None:
+        """With what LanceDB keeps of its indexes: as much memory as all questions take."""
+        with self._guard:
+            self._readers.pop(version, None)
+        _KEPT.drop(reader)
+        give_back()
 
     def _is_complete(self, version: int) -> bool:
         """As this object saw it, or as it is."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from ai_assets.storage import batch_search
 from ai_assets.storage.batch_search import within
 from ai_assets.storage.passage_places import PassagePlaces
+from ai_assets.storage.passage_vectors import VECTORS, PassageVectors
 from ai_assets.storage.ranking import Hit, best_first, weigh_by_words
 from ai_assets.storage.text_scores import lance_query
 
@@ -23,6 +25,8 @@ EXACT_BELOW_ROWS = 50_000
 _REFINED = 2
 """In cells vectors are kept in a byte per number, so that making them does not take all vectors into memory; so many
 times the passages that are wanted are compared by their whole vectors."""
+_TEXTS = 256
+"""Of which the highest score is known."""
 
 
 class IndexReader:
@@ -31,11 +35,21 @@ class IndexReader:
     def __init__(self, *, table: Any, rows: int) -> None:
         self.table = table
         self.rows = rows
+        self._highest: dict[tuple[str, str | None, bool], Future[float]] = {}
+        """By text, condition, and whether names count."""
 
     @functools.cached_property
     def places(self) -> PassagePlaces:
         """Read when it is asked for first."""
         return PassagePlaces(self.table, self.rows)
+
+    def vectors(self, column: str, among: str | None, length: int) -> PassageVectors | None:
+        """Read when they are asked for first; None of more than may be kept."""
+
+        def read() -> PassageVectors:
+            return PassageVectors(self.table, self.rows, self.places, column, among, length)
+
+        return VECTORS.of(self, (column, among), 4 * length * self.rows, read)
 
     def by_vector(self, query: np.ndarray, documents: int, column: str, among: str | None) -> list[Hit]:
         search = self.table.search(query, vector_column_name=column).distance_type("dot")
@@ -44,8 +58,27 @@ class IndexReader:
         return self._best_passages(within(search, among), "_distance", documents)
 
     def by_text(self, text: str, documents: int, among: str | None, *, by_name: bool) -> list[Hit]:
-        search = within(self.table.search(lance_query(text, by_name=by_name), query_type="fts"), among)
-        return weigh_by_words(self._best_passages(search, "_score", documents), text, by_name=by_name)
+        if len(self._highest) >= _TEXTS:
+            self._highest.clear()
+        highest = self._highest[text, among, by_name] = Future()
+        try:
+            hits = self._best_passages(self._worded(text, among, by_name), "_score", documents)
+        except BaseException as error:
+            highest.set_exception(error)
+            self._highest.pop((text, among, by_name), None)
+            raise
+        highest.set_result(hits[0].score if hits else 0.0)
+        return weigh_by_words(hits, text, by_name=by_name)
+
+    def highest_score(self, text: str, among: str | None, *, by_name: bool) -> float:
+        """Of all passages, for these words: known of texts that `by_text` was asked for lately, or is being asked."""
+        if (known := self._highest.get((text, among, by_name))) is not None:
+            return known.result()
+        found = self._worded(text, among, by_name).select(["_score"]).limit(1).to_arrow()["_score"].to_pylist()
+        return max(found, default=0.0)
+
+    def _worded(self, text: str, among: str | None, by_name: bool) -> Any:
+        return within(self.table.search(lance_query(text, by_name=by_name), query_type="fts"), among)
 
     def many(
         self,

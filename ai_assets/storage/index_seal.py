@@ -9,6 +9,7 @@ with the files of its seal alone.
 import uuid
 from collections.abc import Iterator, Mapping
 
+from ai_assets.base.plural import plural
 from ai_assets.storage.index_place import BRANCHES, SealedFile, TableFiles
 
 Seal = Mapping[str, SealedFile]
@@ -46,7 +47,7 @@ def first_difference(files: TableFiles, version: int, sealed: Seal) -> str | Non
         if (found := files.facts(name, then)) is None:
             continue
         if found.size != then.size:
-            return f"{name} has {found.size:,} bytes and had {then.size:,}"
+            return f"{name} has {plural(found.size, 'byte')} and had {then.size:,}"
         if found.sha256 != then.sha256:
             return f"{name} has the SHA-256 {found.sha256[:12]} and had {then.sha256[:12]}"
     for name in _beside(files, version, sealed):

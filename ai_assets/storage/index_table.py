@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ai_assets.storage.index_place import IndexPlace
+from ai_assets.storage.lance_library import lancedb
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -125,9 +126,7 @@ def connect(place: IndexPlace) -> Any:
     """LanceDB reads ahead up to 2 GiB, which is a whole collection; it has no other way to be told than this."""
     for name, value in _READING.items():
         os.environ.setdefault(name, value)
-    import lancedb
-
-    return lancedb.connect(place.uri, storage_options=dict(place.options) if place.options else None)
+    return lancedb().connect(place.uri, storage_options=dict(place.options) if place.options else None)
 
 
 def tagged(table: Any, tag: str) -> int | None:

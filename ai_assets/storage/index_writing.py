@@ -22,6 +22,8 @@ KEEP_EVERYTHING = timedelta(days=36_500)
 _SAMPLE = 64
 """Vectors per cell that the cells are made from. LanceDB's own 256 takes four times the memory."""
 
+_LAG = 0.05
+"""Of the rows of a large index, so many may be new to its indexes where its answers are computed beside it."""
 _WORDED = ("text", "title", "document_id")
 """Columns that are searched by words."""
 
@@ -81,6 +83,8 @@ def complete_indexes(table: Any, *, words_anew: bool) -> None:
     """Make what is missing or wanted anew, then let the indexes take in the rows that are new since they were made."""
     from lancedb.index import FTS, IvfSq
 
+    if words_anew and _lags_little(table):
+        return
     words = FTS(with_position=True, **INDEX_OPTIONS)
     rows = table.count_rows()
     wanted: dict[str, Any] = dict.fromkeys(_WORDED, words) if rows else {}
@@ -97,3 +101,15 @@ def complete_indexes(table: Any, *, words_anew: bool) -> None:
         if column not in made:
             table.create_index(column, config=config)
     table.optimize(cleanup_older_than=KEEP_EVERYTHING)
+
+
+def _lags_little(table: Any) -> bool:
+    """Whether the indexes of a large table have taken in all but few rows. LanceDB searches those one by one."""
+    rows, made = table.count_rows(), {name for each in table.list_indices() for name in each.columns}
+    return rows >= index_reader.EXACT_BELOW_ROWS and made >= {*_WORDED} and rows_to_take_in(table) <= _LAG * rows
+
+
+def rows_to_take_in(table: Any) -> int:
+    """That at least one of its indexes does not know yet."""
+    stats = (table.index_stats(each.name) for each in table.list_indices())
+    return max((each.num_unindexed_rows for each in stats if each is not None), default=0)

@@ -12,18 +12,20 @@ import os
 import shutil
 import urllib.parse
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ai_assets.base.durable import sync
 from ai_assets.base.errors import DatasetAltered, DatasetDamaged, DatasetTooNew, LakeUnwritable
+from ai_assets.storage.arrow_columns import rows_batch
 from ai_assets.storage.content import DIGESTS, file_sha256, has_own_bytes, named_by_content
 from ai_assets.storage.digest import Json
 from ai_assets.storage.state import now
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
 ROW_GROUP_ROWS = 2_000
+ROW_GROUP_TEXT_BYTES = 8 << 20
+"""With the row that brings its texts to so much a row group ends: what reads or writes one holds it in memory."""
+MOST_WAITING_CHARACTERS = ROW_GROUP_TEXT_BYTES // 4
 """So many rows of a dataset are in memory at a time, where it is written or read in order."""
 TEMPORARY = ".tmp"
 LONGEST_NAME = 200
@@ -162,8 +167,10 @@ class Lake:
         """The rows in order, so many at a time as are written together."""
         return read_batches(self.path(manifest), columns)
 
-    def rows(self, manifest: Manifest, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-        return read_rows(self.path(manifest), columns)
+    def rows(
+        self, manifest: Manifest, columns: Sequence[str] | None = None, documents: Iterable[str] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        return read_rows(self.path(manifest), columns, documents)
 
     def commit(
         self,
@@ -247,9 +254,17 @@ def _require_columns(path: Path, file: "pq.ParquetFile", columns: Sequence[str] 
         raise DatasetDamaged(path, f"it has no column '{missing[0]}'")
 
 
-def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+def read_rows(
+    path: Path, columns: Sequence[str] | None = None, documents: Iterable[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """`documents`: only rows of these; `document_id` is one of the columns then."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    among = None if documents is None else pa.array(list(documents), pa.string())
     for batch in read_batches(path, columns):
-        yield from batch.to_pylist()
+        chosen = batch if among is None else batch.filter(pc.is_in(batch["document_id"], among))
+        yield from chosen.to_pylist()
 
 
 def parquet_schema(path: Path) -> "pa.Schema":
@@ -332,10 +347,47 @@ def write_parquet(folder: Path, table: "pa.Table | pa.RecordBatchReader") -> Pat
                 with pq.ParquetWriter(temporary, table.schema, compression="zstd") as writer:
                     for batch in table:
                         writer.write_batch(batch)
+            elif any(rows < ROW_GROUP_ROWS for rows in _full_groups(table)):
+                with writing_rows(folder, table.schema) as out:
+                    for whole in table.to_batches():
+                        out.extend(whole)
+                return out.path
             else:
                 pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP_ROWS)
             path = _named_by_content(temporary, folder)
     return path
+
+
+def _full_groups(table: "pa.Table") -> Iterator[int]:
+    """Rows of each row group but the last, which may be followed by more. By the rows alone, however they come."""
+    while (rows := _full_group(table)) is not None:
+        yield rows
+        table = table.slice(rows)
+
+
+def _full_group(table: "pa.Table") -> int | None:
+    """How many of the first rows make a row group; None where more may join them."""
+    import numpy as np
+
+    head = table.slice(0, ROW_GROUP_ROWS)
+    if head.nbytes >= ROW_GROUP_TEXT_BYTES:  # else its texts are not so many either
+        ends = np.flatnonzero(np.cumsum(_text_bytes(head)) >= ROW_GROUP_TEXT_BYTES)
+        if len(ends):
+            return int(ends[0]) + 1
+    return ROW_GROUP_ROWS if head.num_rows == ROW_GROUP_ROWS else None
+
+
+def _text_bytes(table: "pa.Table") -> "np.ndarray":
+    """Of each row, in columns of texts."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = np.zeros(table.num_rows, np.int64)
+    for each in table.columns:
+        if pa.types.is_string(each.type) or pa.types.is_large_string(each.type):
+            found += pc.fill_null(pc.binary_length(each), 0).to_numpy()
+    return found
 
 
 class RowWriter:
@@ -347,21 +399,23 @@ class RowWriter:
         self._folder, self._temporary, self._schema = folder, temporary, schema
         self._writer = pq.ParquetWriter(temporary, schema, compression="zstd")
         self._waiting: list[Mapping[str, Any]] = []
+        self._waiting_characters = 0
         self._batches: list[pa.RecordBatch] = []
         self._path: Path | None = None
         self.rows = 0
 
     def append(self, row: Mapping[str, Any]) -> None:
         self._waiting.append(row)
+        self._waiting_characters += sum(len(value) for value in row.values() if isinstance(value, str))
         self.rows += 1
-        if len(self._waiting) == ROW_GROUP_ROWS:
+        if len(self._waiting) == ROW_GROUP_ROWS or self._waiting_characters >= MOST_WAITING_CHARACTERS:
             self._write_rows()
 
     def extend(self, batch: "pa.RecordBatch") -> None:
         self._write_rows()
         self._batches.append(batch)
         self.rows += batch.num_rows
-        self._write_groups(least=ROW_GROUP_ROWS)
+        self._write_groups()
 
     @property
     def path(self) -> Path:
@@ -371,28 +425,30 @@ class RowWriter:
         return self._path
 
     def _write_rows(self) -> None:
-        import pyarrow as pa
-
         if self._waiting:
-            rows, self._waiting = self._waiting, []
-            self._batches.append(pa.RecordBatch.from_pylist(rows, schema=self._schema))
-            self._write_groups(least=ROW_GROUP_ROWS)
+            rows, self._waiting, self._waiting_characters = self._waiting, [], 0
+            self._batches.append(rows_batch(rows, self._schema))
+            self._write_groups()
 
-    def _write_groups(self, *, least: int) -> None:
+    def _write_groups(self, *, last: bool = False) -> None:
+        """Those that are full; the `last` one as it is."""
         import pyarrow as pa
 
-        while self._batches and sum(batch.num_rows for batch in self._batches) >= least:
+        while self._batches:
             table = pa.Table.from_batches(self._batches, self._schema)
+            rows = _full_group(table) or (table.num_rows if last else 0)
+            if not rows:
+                return
             with _writing(self._folder):
                 # As one piece: where the pages of a column end depends on where its pieces do.
-                group = table.slice(0, ROW_GROUP_ROWS).combine_chunks()
+                group = table.slice(0, rows).combine_chunks()
                 self._writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
-            self._batches = table.slice(ROW_GROUP_ROWS).to_batches()
+            self._batches = table.slice(rows).to_batches()
 
     def close(self, *, keep: bool) -> None:
         if keep:
             self._write_rows()
-            self._write_groups(least=1)
+            self._write_groups(last=True)
             if not self.rows:
                 self._writer.write_table(self._schema.empty_table(), row_group_size=ROW_GROUP_ROWS)
         with _writing(self._folder):

@@ -11,6 +11,8 @@ import datetime
 import email.utils
 import functools
 import hashlib
+import logging
+import math
 import os
 import random
 import time
@@ -29,6 +31,7 @@ CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 60.0
 PATIENCE_S = 60.0
 """So long a store may fail for reasons that pass, before the caller hears of it."""
+TOLD_AFTER_S = 3.0
 LONGEST_PAUSE_S = 5.0
 CONNECTIONS = 32
 MOST_DELETED = 1_000
@@ -55,6 +58,7 @@ _RIGHTS = {
     "delete_objects": "delete",
 }
 
+_LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
@@ -470,7 +474,8 @@ class DataBucket:
         """The answer, after as many attempts as the patience allows; lost conditions are the caller's to read."""
         from botocore.exceptions import BotoCoreError, ClientError
 
-        until_s, pause_s = time.monotonic() + self.patience_s, 0.1
+        began_s, pause_s = time.monotonic(), 0.1
+        until_s = began_s + self.patience_s
         while True:
             try:
                 return act()
@@ -487,6 +492,7 @@ class DataBucket:
                 failed = error
             if time.monotonic() + pause_s > until_s:
                 raise self._silent(failed) from None
+            self._tell_waiting(failed, time.monotonic() - began_s)
             time.sleep(pause_s * (0.5 + random.random() / 2))
             pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
 
@@ -518,13 +524,15 @@ class DataBucket:
         said = " ".join(str(error).split()).rstrip(".")
         return DataStoreUnusable(self.describe(), f"{said} ({name})", "Check its address.")
 
-    def _silent(self, error: Exception) -> DataStoreSilent:
-        from botocore.exceptions import ClientError
+    def _tell_waiting(self, error: Exception, since_s: float) -> None:
+        """Once, however many requests wait: whoever looks on is not to take it for a hang."""
+        if since_s >= TOLD_AFTER_S and time.monotonic() - self._connected.told_s > self.patience_s:
+            self._connected.told_s = time.monotonic()
+            line = "Waiting for the data store %s, for up to %g s: %s."
+            _LOG.warning(line, self.describe(), self.patience_s, _failing(error, since_s))
 
-        if isinstance(error, ClientError):
-            found = f"it answered {_code(error)} for {self.patience_s:g} s"
-        else:
-            found = f"its endpoint could not be reached for {self.patience_s:g} s ({type(error).__name__})"
+    def _silent(self, error: Exception) -> DataStoreSilent:
+        found = _failing(error, self.patience_s)
         return DataStoreSilent(self.describe(), found, "Check the endpoint and the network, then run again.")
 
     @property
@@ -537,6 +545,8 @@ class _Connected:
 
     def __init__(self, endpoint: str | None, region: str) -> None:
         self._endpoint, self._region = endpoint, region
+        self.told_s = -math.inf
+        """When somebody was told that it is waited for."""
 
     @functools.cached_property
     def client(self) -> Any:
@@ -553,6 +563,14 @@ class _Connected:
         )
         session = boto3.session.Session()  # a session of its own: the default one is not safe between threads
         return session.client("s3", region_name=self._region, endpoint_url=self._endpoint, config=config)
+
+
+def _failing(error: Exception, for_s: float) -> str:
+    from botocore.exceptions import ClientError
+
+    if isinstance(error, ClientError):
+        return f"it answered {_code(error)} for {for_s:.3g} s"
+    return f"its endpoint could not be reached for {for_s:.3g} s ({type(error).__name__})"
 
 
 def _code(error: Any) -> str:

@@ -30,14 +30,12 @@ class PassagePlaces:
         self._document_of = numbers[by_id]
         self._suffixes: _Suffixes | None = None
 
-    def numbers(self, documents: pa.Array) -> np.ndarray:
-        """Of these documents, in order; of those that have a passage."""
-        import numpy as np
+    def mask(self, documents: pa.Array) -> np.ndarray:
+        """Which of all documents these are."""
         import pyarrow.compute as pc
 
-        found = pc.drop_null(pc.index_in(documents, self.names))
-        numbers: np.ndarray = np.unique(found.to_numpy())
-        return numbers
+        found: np.ndarray = pc.is_in(self.names, documents).to_numpy(zero_copy_only=False)
+        return found
 
     def of_rows(self, row_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Their documents, and where they are among all passages by document and passage."""

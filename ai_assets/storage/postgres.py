@@ -12,12 +12,13 @@ import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import sqlalchemy as sa
 
 from ai_assets.base.environment import CONNECTIONS
+from ai_assets.base.errors import StateUnavailable
 
 CONNECT_TIMEOUT_S = 10
 """A host that does not answer at all, instead of the minutes that the system waits."""
@@ -33,9 +34,17 @@ def is_postgres(url: sa.URL) -> bool:
     return url.drivername.partition("+")[0] in ("postgresql", "postgres")
 
 
+def parsed(url: str | sa.URL) -> sa.URL:
+    try:
+        return sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):  # its words may hold a part of the password
+        raise StateUnavailable("address", "it is not a database URL such as postgresql://user@host/name") from None
+
+
+@lru_cache
 def described(url: str | sa.URL) -> str:
     """The address without its passwords, which may stand in two places."""
-    address = sa.make_url(url)
+    address = parsed(url)
     return address.difference_update_query(_SECRET_PARAMETERS).render_as_string(hide_password=True)
 
 

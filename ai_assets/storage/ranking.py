@@ -11,7 +11,7 @@ from ai_assets.storage.name_suffixes import SUFFIX_WEIGHT, suffix_signs
 from ai_assets.storage.search_rules import VECTOR_WEIGHT, SearchRules
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence, Set
+    from collections.abc import Callable, Sequence, Set
 
 _WORD = re.compile(r"\w+")
 _STEM_CHARACTERS = 6
@@ -48,16 +48,17 @@ def best_first(hit: Hit) -> tuple[float, str, str]:
 def weigh_by_words(hits: Sequence[Hit], query: str, *, by_name: bool = False) -> list[Hit]:
     """Text hits with their score as a share of the best one, times the share of the query's words they contain, in
     their names too if `by_name`."""
-    best = max((hit.score for hit in hits), default=0.0)
     words = content_words(query)
+    return weighed(hits, words, lambda hit: words_in(words, hit.title, hit.text, hit.document_id if by_name else ""))
+
+
+def weighed(hits: Sequence[Hit], words: Set[str], words_of: Callable[[Hit], Set[str]]) -> list[Hit]:
+    """The same, of a query of these words; `words_of`: which of them a hit contains."""
+    best = max((hit.score for hit in hits), default=0.0)
     if best <= 0 or not words:
         return list(hits)
-    weighed = [
-        replace(hit, score=hit.score / best * len(words_in(words, hit.title, hit.text, name)) / len(words))
-        for hit in hits
-        for name in (hit.document_id if by_name else "",)
-    ]
-    return sorted(weighed, key=best_first)
+    found = (replace(hit, score=hit.score / best * len(words_of(hit)) / len(words)) for hit in hits)
+    return sorted(found, key=best_first)
 
 
 def words_in(words: Set[str], title: str, text: str, name: str = "") -> Set[str]:
@@ -74,7 +75,7 @@ class SoughtWords:
         self._known: dict[str, str | None] = {}
         """The stem of a word; None for words that nobody looks for."""
 
-    def of(self, title: str, text: str, name: str = "") -> Set[str]:
+    def of(self, title: str, text: str, name: str = "") -> set[str]:
         said = set(_WORD.findall(f"{title}\n{text}".casefold()))
         if name:
             said.update(_WORD.findall(name.replace("_", " ").casefold()))

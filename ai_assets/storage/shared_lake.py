@@ -67,9 +67,16 @@ class SharedLake(Lake):
 
     def bucket_of(self, path: Path) -> DataBucket:
         """Where a file or folder is kept, by the collection that it is of."""
-        collection = unquote(path.relative_to(self.root).parts[0])
-        own = self._places.own_url_of(collection) if self._places is not None else None
+        own = self._places.own_url_of(self._collection_of(path)) if self._places is not None else None
         return self.bucket if own is None else opened_bucket(own, LAKE)
+
+    def _collection_of(self, path: Path) -> str:
+        return unquote(path.relative_to(self.root).parts[0])
+
+    def _is_of(self, bucket: DataBucket, path: Path) -> bool:
+        """What lies elsewhere than it should is nothing of this installation; what nobody can place is not, for now."""
+        is_known = self._places is None or self._places.is_known(self._collection_of(path))
+        return is_known and self.bucket_of(path) is bucket
 
     def in_bucket(self) -> Self:
         return self
@@ -91,7 +98,7 @@ class SharedLake(Lake):
         for bucket in buckets:
             for found in bucket.objects(below):
                 path = self.root / found.key
-                if below or self.bucket_of(path) is bucket:  # what lies elsewhere is nothing of this installation
+                if below or self._is_of(bucket, path):
                     yield LakeObject(path, found.size, found.modified_s)
 
     def holds(self, manifest: Manifest) -> bool:

@@ -11,7 +11,7 @@ import sqlite3
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -33,6 +33,7 @@ from ai_assets.storage.postgres import (
     described,
     give_back,
     is_postgres,
+    parsed,
     trusting_what_was_just_used,
 )
 from ai_assets.storage.postgres import engine_of as postgres_engine_of
@@ -100,11 +101,7 @@ class StateStore:
             return cls(url, keys=keys)
         from ai_assets.storage.state_reading import reading_engine
 
-        store = cls.__new__(cls)
-        store.url = url
-        store._keys = keys
-        store._closed = False
-        store._shared = None
+        store = cls._unopened(url, keys)
         try:
             store._engine, forget = reading_engine(url, say)
         except sqlite3.DatabaseError as error:
@@ -122,6 +119,25 @@ class StateStore:
             raise _unavailable(url, error) from error
         if missing := [name for name in known if name not in applied]:
             raise StateTooOld(store.describe(), missing[0])
+        return store
+
+    @classmethod
+    def empty(cls, url: str, *, keys: Path | None = None) -> Self:
+        """A store that is not there yet, as one without rows: only read, and not made."""
+        from ai_assets.storage.state_reading import empty_engine
+
+        store = cls._unopened(url, keys)
+        store._engine = empty_engine(_empty_tables())
+        store._release = weakref.finalize(store, store._engine.dispose)
+        return store
+
+    @classmethod
+    def _unopened(cls, url: str, keys: Path | None) -> Self:
+        store = cls.__new__(cls)
+        store.url = url
+        store._keys = keys
+        store._closed = False
+        store._shared = None
         return store
 
     @staticmethod
@@ -307,10 +323,7 @@ def keys_of(dialect: str, given: str) -> str:
 
 
 def _address(url: str) -> sa.URL:
-    try:
-        address = sa.make_url(url)
-    except (sa.exc.ArgumentError, ValueError):  # its words may hold a part of the password
-        raise StateUnavailable("address", "it is not a database URL such as postgresql://user@host/name") from None
+    address = parsed(url)
     kind = address.drivername.partition("+")[0]
     if kind != "sqlite" and not is_postgres(address):
         raise StateUnavailable(described(address), f"it is of kind '{kind}'; known are sqlite and postgresql")
@@ -360,6 +373,15 @@ def _migrate(engine: sa.Engine, described: str) -> None:
             if time.monotonic() > deadline:
                 raise StateUpgradeBlocked(described, UPGRADE_PATIENCE_S) from error
             time.sleep(random.uniform(0.05, POLL_S))
+
+
+@cache
+def _empty_tables() -> bytes:
+    """A SQLite file with the tables of this version and no row."""
+    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
+    _migrate(engine, "in memory")
+    with engine.connect() as connection:
+        return cast("sqlite3.Connection", connection.connection.driver_connection).serialize()
 
 
 def _is_migrated(engine: sa.Engine, described: str) -> bool:

@@ -2,6 +2,7 @@
 
 SQLite reads a store in WAL mode with the help of a file beside it, which it may have to make. Where it cannot, the
 store is copied to a folder that can be written, together with its WAL: that holds rows that are not in the store yet.
+One that is not there yet is read as one without rows, in memory.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from ai_assets.base.errors import StateUnreadable
+from ai_assets.base.plural import plural
 from ai_assets.base.temporary import TemporaryFolder, places, sweep
 
 _TRIES = 5
@@ -41,6 +43,19 @@ def reading_engine(url: str, say: Callable[[str], None]) -> tuple[sa.Engine, Cal
     return sa.create_engine(url, creator=connect), kept.close
 
 
+def empty_engine(tables: bytes) -> sa.Engine:
+    """Of a store that is not there, be it in PostgreSQL: each connection has the `tables` in its own memory."""
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(":memory:", check_same_thread=False)
+        connection.isolation_level = None
+        connection.deserialize(tables)
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    return sa.create_engine("sqlite://", creator=connect)
+
+
 def _address(store: Path, kept: contextlib.ExitStack, say: Callable[[str], None]) -> str:
     if not store.is_file():
         raise StateUnreadable(store, "there is none yet, and it cannot be made here")
@@ -50,7 +65,7 @@ def _address(store: Path, kept: contextlib.ExitStack, say: Callable[[str], None]
     if _on_a_read_only_disk(store) and not _size(_wal(store)):
         return f"{place}?mode=ro&immutable=1"  # nothing lies beside it, and nobody can write it
     folder = _copied(store, kept)
-    say(f"The state store cannot be opened where it is; a copy of {_size(store):,} bytes in {folder} is read.")
+    say(f"The state store cannot be opened where it is; a copy of {plural(_size(store), 'byte')} in {folder} is read.")
     return f"file:{quote(str(folder / store.name))}"
 
 
@@ -72,7 +87,7 @@ def _copied(store: Path, kept: contextlib.ExitStack) -> Path:
         try:
             free = shutil.disk_usage(place).free
             if free < needed:
-                tried.append(f"{place} has {free:,} bytes free")
+                tried.append(f"{place} has {plural(free, 'byte')} free")
                 continue
             folder = kept.enter_context(TemporaryFolder("state", place))
             if _copy(store, folder):
@@ -82,7 +97,8 @@ def _copied(store: Path, kept: contextlib.ExitStack) -> Path:
             tried.append(f"{place}: {error.strerror}")
     raise StateUnreadable(
         store,
-        f"it cannot be opened where it is, and no folder can hold a copy of {needed:,} bytes ({'; '.join(tried)})",
+        "it cannot be opened where it is, and no folder can hold a copy of "
+        f"{plural(needed, 'byte')} ({'; '.join(tried)})",
     )
 
 

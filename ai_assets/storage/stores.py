@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -11,16 +12,18 @@ import sqlalchemy as sa
 
 from ai_assets.base.allocator import share_arenas
 from ai_assets.base.errors import StateUnavailable
-from ai_assets.base.home import Home, HomeUnusable
+from ai_assets.base.home import HOME_VARIABLE, STATE_URL_VARIABLE, Home, HomeUnusable
 from ai_assets.storage import partition_facts
 from ai_assets.storage.data_places import DataPlaces
 from ai_assets.storage.digest import canonical_json
 from ai_assets.storage.index import BUILTIN_DIMENSIONS, SearchIndex
 from ai_assets.storage.index_bucket import BucketPlace
 from ai_assets.storage.index_place import FolderPlace, IndexPlace
+from ai_assets.storage.known_tables import APPLIED
 from ai_assets.storage.lake import Lake, Manifest
 from ai_assets.storage.objects import refuse_careless
 from ai_assets.storage.patience import RUN_PATIENCE_S
+from ai_assets.storage.postgres import described
 from ai_assets.storage.shared_lake import lake_of
 from ai_assets.storage.state import StateStore, upsert
 
@@ -57,12 +60,20 @@ class Stores:
 
     @classmethod
     def reading(cls, home: Home, say: Callable[[str], None]) -> Self:
-        """For a command that only reads: also where the home cannot be written; `say` is told of what that takes."""
+        """For a command that only reads: also where the home cannot be written; `say` is told of what that takes.
+
+        Where nothing was kept yet, there is nothing to read, and nothing is made.
+        """
+        if not is_there(home):
+            if not next(path for path in (home.root, *home.root.parents) if path.exists()).is_dir():
+                home.ensure()  # says what is in its way
+            say(nothing_yet(home))
+            return cls._of(home, StateStore.empty(home.state_url, keys=home.keys))
+        if not home.root.is_dir():
+            return cls._of(home, state_of(home))
         try:
             return cls.at(home)
         except (HomeUnusable, StateUnavailable) as error:
-            if not home.root.is_dir():
-                raise
             try:
                 return cls._of(home, StateStore.reading(home.state_url, say, keys=home.keys))
             except StateUnavailable:
@@ -110,6 +121,21 @@ def _index_in_bucket(
 ) -> SearchIndex:
     """Kept open, for opening a version takes thirty requests. A child process opens its own."""
     return SearchIndex(BucketPlace(url, "index", collection), name, dimensions, more=dict(more), branch=branch)
+
+
+def is_there(home: Home) -> bool:
+    """Whether the state store may hold something: a file of SQLite that was made, or a PostgreSQL with our tables."""
+    if home.state_url.startswith("sqlite"):
+        return Path(sa.make_url(home.state_url).database or "").exists()
+    with StateStore.reached(home.state_url) as connection:
+        return sa.inspect(connection).has_table(APPLIED)
+
+
+def nothing_yet(home: Home) -> str:
+    if home.state_url.startswith("sqlite"):
+        return f"There is no home at {home.root} yet: the first run makes it. Is it elsewhere? Set {HOME_VARIABLE}."
+    where = f"The database {described(home.state_url)} has no tables of ours yet"
+    return f"{where}: the first run makes them. Is it another one? Set {STATE_URL_VARIABLE}."
 
 
 def state_of(home: Home) -> StateStore:

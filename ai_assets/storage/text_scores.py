@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ai_assets.storage.lance_library import lancedb
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -83,9 +85,7 @@ class TextQuery:
 
 def tokenizer() -> Tokenize | None:
     """As the text index reads texts; None where LanceDB does not offer it."""
-    import lancedb
-
-    tokenize = getattr(lancedb, "tokenize", None)
+    tokenize = getattr(lancedb(), "tokenize", None)
     if tokenize is None:
         return None
     return lambda text: [(token.text, token.position) for token in tokenize(text, **INDEX_OPTIONS)]
@@ -139,6 +139,14 @@ class Vocabulary:
         found = self._tokenize(word)
         self._known[word] = self._numbers.get(found[0][0], -1) if found else _NO_WORD
 
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @property
+    def words(self) -> Sequence[str]:
+        """By their number."""
+        return list(self._numbers)
+
     def number(self, word: str) -> int:
         return self._numbers[word]
 
@@ -155,6 +163,19 @@ def has_phrase(text: Sequence[tuple[str, int]], phrase: Sequence[str]) -> bool:
         for found, place in text
         if found == phrase[0]
     )
+
+
+def passages_with(
+    phrase: Sequence[str],
+    rows_of: Callable[[str], np.ndarray],
+    text: Callable[[int], str],
+    tokenize: Tokenize,
+) -> np.ndarray:
+    """Of those that have all words of a phrase, the passages in which they stand one after the other."""
+    import numpy as np
+
+    together = functools.reduce(np.intersect1d, [rows_of(word) for word in phrase])
+    return np.array([row for row in together.tolist() if has_phrase(tokenize(text(row)), phrase)], dtype=np.int64)
 
 
 class TextField:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.plural import plural
 
 
 class TargetAddressMissing(UserError):
@@ -23,7 +24,8 @@ class TargetUnreached(UserError):
 class VectorsOfAnotherLength(UserError):
     def __init__(self, name: str, there: int, wanted: int) -> None:
         super().__init__(
-            f"The tables {name}_... have vectors of {there} numbers, and the release of {wanted}. Give the target "
+            f"The tables {name}_... have vectors of {plural(there, 'number')}, and "
+            f"the release of {wanted}. Give the target "
             "another 'name', and drop those tables when nobody reads them any more."
         )
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ai_assets.base.extras import need
 from ai_assets.base.home import variable
+from ai_assets.base.plural import plural
 from ai_assets.storage.index_writing import VECTOR
 from ai_assets.targets.base import Receipt, Row, Target, TargetRelease
 from ai_assets.targets.errors import (
@@ -151,7 +152,7 @@ class Qdrant(Target):
     def _counted(self, client: "QdrantClient", place: str, written: int) -> int:
         found = client.count(place, exact=True).count
         if found != written:
-            raise NameTakenInQdrant(place, f"holds {found} points, and the release has {written}")
+            raise NameTakenInQdrant(place, f"holds {plural(found, 'point')}, and the release has {written}")
         return found
 
     @contextmanager

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ai_assets.base.errors import LeaseLost, OwnCodeFailed
+from ai_assets.base.errors import LeaseLost, OwnCodeFailed, UserError
+from ai_assets.base.plural import plural
 from ai_assets.collection.loading import Collection
 from ai_assets.embedding.spec import FIRST, further_columns
 from ai_assets.own import OwnTarget
@@ -122,7 +123,7 @@ def _written(
         known = receipt_of(connection, key, live)
     if known is not None:
         return known
-    say(f"writing release {live.number} to {key['target']}: {live.documents} documents")
+    say(f"writing release {live.number} to {key['target']}: {plural(live.documents, 'document')}")
     receipt = made.write(release_of(stores, live))
     with lease.fenced() as connection:
         return record_receipt(connection, key, live, receipt)
@@ -205,7 +206,7 @@ def _record_failure(lease: Lease, key: Mapping[str, str], state: TargetState, er
 
 def in_words(error: Exception) -> str:
     text = " ".join(str(error).split())
-    return text if isinstance(error, OwnCodeFailed) else f"{type(error).__name__}: {text}"[:500]
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"[:500]
 
 
 def failures_in_words(found: Sequence[TargetState]) -> list[str]:

@@ -58,9 +58,9 @@ class Webhook(Target):
 
     @property
     def _place(self) -> str:
-        """Without a query, where people put tokens."""
+        """Without a query or a user, where people put tokens."""
         parts = urlsplit(self._url)
-        return urlunsplit((parts.scheme, parts.hostname or "", parts.path, "", ""))
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -18,8 +18,7 @@ from ai_assets.inference.records import NO_USAGE, Caller
 from ai_assets.telemetry import conventions
 from ai_assets.telemetry.call_spans import LABELS, about, never_raises
 from ai_assets.telemetry.opening import CLOSE_S, Outlets, opened
-from ai_assets.telemetry.run_spans import FAILED, LONGEST_ERROR
-from ai_assets.telemetry.span_records import EndedSpan, Value
+from ai_assets.telemetry.span_records import LONGEST_ERROR, UNKNOWN_KIND, EndedSpan, Value
 from ai_assets.telemetry.trace_context import TraceContext, new_span_id, span_of_batch, trace_of_run
 
 ENDS_WELL = ("completed", "cancelling", "cancelled")
@@ -77,7 +76,7 @@ class BatchSpans(BatchListener):
         failed = job.provider_state not in ENDS_WELL
         said = masked(job.message)[:LONGEST_ERROR] if failed else None
         if failed:
-            found["error.type"] = FAILED
+            found["error.type"] = UNKNOWN_KIND
         put(
             EndedSpan(
                 f"batch {job.job_id}", batch.trace_id, batch.span_id, 0, _began_ns(job), time.time_ns(), "internal",

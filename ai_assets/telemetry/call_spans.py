@@ -220,16 +220,16 @@ class CallSpans(CallListener):
     def _call_span(self, calls: Sequence[CallState], results: Mapping[CallState, Result], note: _Call) -> None:
         first, asker = calls[0], note.asker
         failed: Unanswered | None = None
-        reused, saved_usd = bool(results), 0.0
+        answered, reused, saved_usd = False, bool(results), 0.0
         for result in results.values():
             if isinstance(result, Unanswered):
                 failed = failed or result
             else:
+                answered = True
                 reused = reused and result.reused
                 saved_usd += result.saved_usd
-        answered = any(isinstance(each, Answer) for each in results.values())
         outcome = failed.error if failed is not None else "answered" if answered else "stopped"
-        repaired = any(call.repaired for call in calls)
+        repaired = first.repaired if len(calls) == 1 else any(call.repaired for call in calls)
         found: dict[str, Value] = {"ai_assets.call.key": first.claim.hops[0].key}
         if answered and reused:
             found["ai_assets.call.reused"] = True

@@ -32,10 +32,10 @@ def command_span(name: str, about: Mapping[str, str], report: Callable[[str], No
     try:
         yield hearing
     except BaseException as error:
-        hearing.problem = str(error) or type(error).__name__
+        hearing.problem, hearing.problem_kind = str(error), type(error).__name__
         raise
     finally:
-        telemetry.close(hearing.problem)
+        telemetry.close(hearing.problem, hearing.problem_kind)
 
 
 def canary_span(report: Callable[[str], None]) -> "Hear":

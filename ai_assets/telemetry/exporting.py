@@ -4,6 +4,7 @@ Its exporters do what the standard's variables say of headers, certificates, com
 """
 
 import contextlib
+import gc
 import logging
 import threading
 import time
@@ -38,6 +39,7 @@ from ai_assets.telemetry.settings import TelemetrySettings
 from ai_assets.telemetry.span_records import EndedSpan
 from ai_assets.telemetry.trace_context import TraceContext
 
+gc.freeze()  # 500 modules that stay for good: looking for garbage among them took a twentieth of a call's time
 SCOPE = "ai_assets"
 _TEMPORALITY = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
 _KINDS = {"internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}

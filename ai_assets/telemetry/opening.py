@@ -10,9 +10,9 @@ from ai_assets.base.masking import masked
 from ai_assets.telemetry.call_spans import CallSpans, ParentSpans
 from ai_assets.telemetry.metric_sums import MetricSums
 from ai_assets.telemetry.parent_spans import StageParents, StepParents, above_of
-from ai_assets.telemetry.run_spans import FAILED, LONGEST_ERROR, RunSpanSink
+from ai_assets.telemetry.run_spans import RunSpanSink
 from ai_assets.telemetry.settings import TelemetrySettings, telemetry_settings
-from ai_assets.telemetry.span_records import EndedSpan, Value
+from ai_assets.telemetry.span_records import UNKNOWN_KIND, EndedSpan, SpanError, Value
 from ai_assets.telemetry.trace_context import TraceContext, new_span_id, new_trace_id, trace_of_run
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def of_run(
         put=put,
         sums=outlets.sums,
         latest_names=outlets.settings.latest_names,
+        content=outlets.settings.content,
         over=lambda: outlets.close(CLOSE_S),
     )
     return RunTelemetry(root=root, sink=sink, calls=outlets.calls_below(StageParents(root, put)))
@@ -91,6 +92,10 @@ class StepTelemetry:
     calls: CallSpans
     steps: StepParents
     outlets: Outlets
+
+    def failed(self, run_id: str, errors: Mapping[tuple[str, str], str]) -> None:
+        """By collection and asset, what steps of a run ended with: the class of what was raised."""
+        self.steps.failed(run_id, errors)
 
     def close(self) -> None:
         self.steps.end()
@@ -118,12 +123,15 @@ class CommandTelemetry:
     outlets: Outlets
     began_ns: int
 
-    def close(self, problem: str | None) -> None:
-        """When it has ended: `problem` is what was wrong with it."""
+    def close(self, problem: str | None, kind: str | None) -> None:
+        """When it has ended: `problem` is what was wrong with it, of the class `kind` where it was raised."""
         put = self.outlets.put_of(self.root)
         if put is not None:
-            said = None if problem is None else masked(problem)[:LONGEST_ERROR]
-            failed = {} if said is None else {"error.type": FAILED}
+            error = None if problem is None else SpanError(kind or UNKNOWN_KIND, problem)
+            # What an endpoint said of itself is no content.
+            content = kind is None or self.outlets.settings.content
+            said = None if error is None else error.said(content=content)
+            failed = {} if error is None else {"error.type": error.kind}
             parent_id = self.parent.span_id if self.parent is not None else 0
             put(
                 EndedSpan(
@@ -196,8 +204,8 @@ def _once(report: Callable[[str], None], settings: TelemetrySettings) -> Callabl
             said = True
             where = settings.traces or settings.metrics
             report(
-                f"The collector of telemetry ({masked(where or '')}) does not take what is sent: {problem}. The run is "
-                "not affected; some of its spans and metrics are missing there."
+                f"The collector of telemetry ({masked(where or '')}) does not take what is sent: {problem}. Nothing "
+                "else is affected; some spans and metrics are missing there."
             )
 
     return tell

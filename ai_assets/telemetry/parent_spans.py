@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from ai_assets.base.home import variable
 from ai_assets.inference.records import Caller
 from ai_assets.telemetry.call_spans import ParentSpan, ParentSpans, about
-from ai_assets.telemetry.span_records import EndedSpan
+from ai_assets.telemetry.span_records import EndedSpan, SpanError, Value
 from ai_assets.telemetry.trace_context import (
     TRACEPARENT,
     TRACESTATE,
@@ -52,6 +52,8 @@ class _Step:
     put: Put
     began_ns: int = 0
     ended_ns: int = 0
+    failed: str | None = None
+    """The class of what was raised in it, where it failed."""
 
     def take(self, span: EndedSpan) -> None:
         self.began_ns = min(self.began_ns or span.began_ns, span.began_ns)
@@ -60,10 +62,13 @@ class _Step:
 
     def end(self) -> None:
         if self.began_ns:
+            error = SpanError(self.failed) if self.failed is not None else None
+            found: dict[str, Value] = {**about(self.caller), **({"error.type": error.kind} if error else {})}
             self.put(
                 EndedSpan(
                     self.name, self.context.trace_id, self.context.span_id, self.parent_id, self.began_ns,
-                    self.ended_ns, "internal", about(self.caller), state=self.context.state,
+                    self.ended_ns, "internal", found, error.said(content=False) if error else None,
+                    state=self.context.state,
                 )
             )  # fmt: skip
 
@@ -94,6 +99,13 @@ class StepParents(ParentSpans):
     def new(self) -> ParentSpan:
         context = replace(self._root_of(new_trace_id(), None), span_id=0)
         return ParentSpan(context, self._put_of(context))
+
+    def failed(self, run_id: str, errors: Mapping[tuple[str, str], str]) -> None:
+        """By collection and asset, what steps of a run ended with."""
+        for step in self._steps:
+            kind = errors.get((step.caller.collection, step.caller.asset))
+            if step.caller.run_id == run_id and kind is not None:
+                step.failed = kind
 
     def end(self) -> None:
         """No more calls come."""

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ai_assets.base.masking import masked
 from ai_assets.evaluation.scoring import Score
 from ai_assets.run.events import (
     BatchAwaited,
@@ -25,15 +24,12 @@ from ai_assets.run.sinks import Sink
 from ai_assets.signoff.frozen_candidate import FrozenCandidate
 from ai_assets.telemetry import conventions
 from ai_assets.telemetry.metric_sums import MetricSums
-from ai_assets.telemetry.span_records import EndedSpan, SpanEvent, Value
+from ai_assets.telemetry.span_records import UNKNOWN_KIND, EndedSpan, SpanError, SpanEvent, Value
 from ai_assets.telemetry.trace_context import TraceContext
 
 if TYPE_CHECKING:
     from ai_assets.run.context import Outcome
 
-FAILED = "_OTHER"
-"""`error.type` where nothing is known but words, as the conventions have it."""
-LONGEST_ERROR = 500
 MILLISECOND_NS = 1_000_000
 
 
@@ -41,7 +37,7 @@ MILLISECOND_NS = 1_000_000
 class _Partition:
     began_ns: int
     ended_ns: int
-    error: str | None = None
+    error: SpanError | None = None
     events: list[SpanEvent] = field(default_factory=list)
 
 
@@ -58,9 +54,11 @@ class RunSpanSink(Sink):
         put: Callable[[EndedSpan], None] | None,
         sums: MetricSums | None,
         latest_names: bool,
+        content: bool,
         over: Callable[[], None],
     ) -> None:
-        """`over` is called when the run is."""
+        """`content`: whether words may be sent that documents could be in. `over` is called when the run is."""
+        self._content = content
         self._latest = latest_names
         self._root, self._parent, self._repeats = root, parent, repeats
         self._tenant, self._put, self._sums, self._over = tenant, put, sums, over
@@ -108,11 +106,12 @@ class RunSpanSink(Sink):
             "ai_assets.unchanged": event.unchanged,
             "ai_assets.calls": event.calls,
         }
-        self._stage(event.partition, event.asset, began_ns, ended_ns, found, event.error)
+        error = _error_of(event)
+        self._stage(event.partition, event.asset, began_ns, ended_ns, found, error)
         if self._sums is None:
             return
         labels = self._labels(event, event.asset)
-        failed = () if event.error is None else (("error.type", FAILED),)
+        failed = () if error is None else (("error.type", error.kind),)
         self._sums.add(conventions.STAGES, event.seconds, (*labels, *failed))
         computed = event.documents - event.reused
         for outcome, number in (("computed", computed), ("reused", event.reused), ("quarantined", event.quarantined)):
@@ -128,7 +127,7 @@ class RunSpanSink(Sink):
         self._stage(partition, asset, began_ns, _now_ns(), found, None)
 
     def _stage(
-        self, partition: str, asset: str, began_ns: int, ended_ns: int, found: dict[str, Value], error: str | None
+        self, partition: str, asset: str, began_ns: int, ended_ns: int, found: dict[str, Value], error: SpanError | None
     ) -> None:
         within = self._partitions.setdefault(partition, _Partition(began_ns, ended_ns))
         within.ended_ns = max(within.ended_ns, ended_ns)
@@ -181,9 +180,10 @@ class RunSpanSink(Sink):
             about["ai_assets.run.repeats"] = self._repeats
         parent_id = self._parent.span_id if self._parent is not None else 0
         name = f"run {event.collection}"
-        self._span(name, self._root.span_id, parent_id, self._began_ns, ended_ns, about, event.error)
+        error = _error_of(event)
+        self._span(name, self._root.span_id, parent_id, self._began_ns, ended_ns, about, error)
         if self._sums is not None:
-            failed = () if event.error is None else (("error.type", FAILED),)
+            failed = () if error is None else (("error.type", error.kind),)
             self._sums.add(conventions.RUNS, event.seconds, (*self._labels(event), *failed))
 
     def _span(
@@ -194,14 +194,14 @@ class RunSpanSink(Sink):
         began_ns: int,
         ended_ns: int,
         found: dict[str, Value],
-        error: str | None,
+        error: SpanError | None,
         events: Sequence[SpanEvent] = (),
     ) -> None:
         if self._put is None:
             return
-        said = None if error is None else masked(error)[:LONGEST_ERROR]
-        if said is not None:
-            found = {**found, "error.type": FAILED}
+        said = None if error is None else error.said(content=self._content)
+        if error is not None:
+            found = {**found, "error.type": error.kind}
         trace_id, state = self._root.trace_id, self._root.state
         self._put(
             EndedSpan(name, trace_id, span_id, parent_id, began_ns, ended_ns, "internal", found, said, events, state)
@@ -215,6 +215,10 @@ class RunSpanSink(Sink):
     def _labels(self, event: RunEvent, asset: str = "") -> tuple[tuple[str, Value], ...]:
         named = {"collection": event.collection, "stage": asset, "tenant": self._tenant}
         return tuple((f"ai_assets.{name}", value) for name, value in named.items() if value)
+
+
+def _error_of(event: StageEnded | RunEnded) -> SpanError | None:
+    return None if event.error is None else SpanError(event.error_kind or UNKNOWN_KIND, event.error)
 
 
 def _ns(moment: str) -> int:

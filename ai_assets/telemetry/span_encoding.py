@@ -23,10 +23,11 @@ def request(resource: bytes, scope: bytes, spans: Iterable[bytes]) -> bytes:
 
 def encoded(span: EndedSpan) -> bytes:
     parts = [
-        _IDS.pack(0x0A10, span.trace_id >> 64, span.trace_id & _LOW, 0x1208, span.span_id),
-        b"\x22\x08" + span.parent_id.to_bytes(8, "big") if span.parent_id else b"",
-        _described(span.name, span.kind, span.state),
+        _IDS.pack(0x0A10, span.trace_id >> 64, span.trace_id & _LOW, 0x1208, span.span_id, 0x2208, span.parent_id)
+        if span.parent_id
+        else _ROOT_IDS.pack(0x0A10, span.trace_id >> 64, span.trace_id & _LOW, 0x1208, span.span_id),
         _TIMES.pack(0x39, span.began_ns, 0x41, max(span.began_ns, span.ended_ns)),
+        _described(span.name, span.kind, span.state),
         attributes(9, span.attributes),
     ]
     if (shared := span.shared) is not None:
@@ -40,7 +41,7 @@ def encoded(span: EndedSpan) -> bytes:
     return b"".join(parts)
 
 
-_IDS, _LOW = struct.Struct(">HQQHQ"), (1 << 64) - 1
+_IDS, _ROOT_IDS, _LOW = struct.Struct(">HQQHQHQ"), struct.Struct(">HQQHQ"), (1 << 64) - 1
 _TIMES, _DOUBLE = struct.Struct("<BQBQ"), struct.Struct("<d")
 
 
@@ -59,19 +60,21 @@ def scope(name: str, version: str) -> bytes:
 
 
 def attributes(number: int, found: Attributes) -> bytes:
-    return b"".join([_attribute(number, key, value) for key, value in found.items()])
-
-
-def _attribute(number: int, key: str, value: Value) -> bytes:
-    if value.__class__ is str:
-        body = value.encode("utf-8", "replace")  # type: ignore[union-attr]
-        return _head_of_text(number, key, len(body)) + body if len(body) <= _SHORT else _general(number, key, value)
-    if value.__class__ is int and value >= 0:  # type: ignore[operator]
-        body = _varint(value)  # type: ignore[arg-type]
-        return _head_of_scalar(number, key, len(body), 0x18) + body
-    if value.__class__ is float:
-        return _head_of_scalar(number, key, 8, 0x21) + _DOUBLE.pack(value)
-    return _general(number, key, value)
+    parts: list[bytes] = []
+    for key, value in found.items():
+        if value.__class__ is str:
+            body = value.encode("utf-8", "replace")  # type: ignore[union-attr]
+            if len(body) <= _SHORT:
+                parts += (_head_of_text(number, key, len(body)), body)
+                continue
+        elif value.__class__ is float:
+            parts += (_head_of_double(number, key), _DOUBLE.pack(value))
+            continue
+        elif value.__class__ is int and 0 <= value < _SMALL:  # type: ignore[operator]
+            parts.append(_small(number, key, value))
+            continue
+        parts.append(_general(number, key, value))
+    return b"".join(parts)
 
 
 _SHORT = 100
@@ -84,9 +87,18 @@ def _head_of_text(number: int, key: str, size: int) -> bytes:
     return _field(number, _key(key) + _field(2, _text(1, " " * size)))[: -size or None]
 
 
-@lru_cache(maxsize=4096)
-def _head_of_scalar(number: int, key: str, size: int, tag: int) -> bytes:
-    return _field(number, _key(key) + _field(2, bytes((tag, *bytes(size)))))[:-size]
+@lru_cache(maxsize=512)
+def _head_of_double(number: int, key: str) -> bytes:
+    return _general(number, key, 0.0)[:-8]
+
+
+_SMALL = 1 << 12
+"""Numbers below it are often the same ones: tokens above all."""
+
+
+@lru_cache(maxsize=8192)
+def _small(number: int, key: str, value: int) -> bytes:
+    return _general(number, key, value)
 
 
 def _general(number: int, key: str, value: Value) -> bytes:

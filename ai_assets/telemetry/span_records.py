@@ -4,6 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from ai_assets.base.masking import masked
+
+LONGEST_ERROR = 500
+UNKNOWN_KIND = "_OTHER"
+"""`error.type` where nothing is known but words, as the conventions have it."""
 Value: TypeAlias = "str | bool | int | float | tuple[str, ...]"
 Attributes: TypeAlias = "Mapping[str, Value]"
 Kind = Literal["internal", "client"]
@@ -14,6 +19,20 @@ class SpanEvent:
     name: str
     at_ns: int
     attributes: Attributes
+
+
+@dataclass(frozen=True, slots=True)
+class SpanError:
+    """Why a span ended as an error."""
+
+    kind: str
+    """`error.type`: the class of what was raised."""
+    words: str = ""
+    """May name documents, or hold what they say."""
+
+    def said(self, *, content: bool) -> str:
+        """The description: the words only where content may be sent."""
+        return masked(self.words)[:LONGEST_ERROR] if content and self.words else self.kind
 
 
 @dataclass(slots=True, eq=False)

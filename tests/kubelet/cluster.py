@@ -3,7 +3,6 @@
 import random
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -123,11 +122,3 @@ def own_cluster(nodes: Sequence[ClusterNode] = THREE_NODES, kubeconfig: Path | N
                             images=images, server=server)  # fmt: skip
         access.write_kubeconfig(found.kubeconfig)
         yield found
-
-
-def wait_until(claim: Callable[[], object], timeout_s: float = 60) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not claim():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not so within {timeout_s:.0f} s")
-        time.sleep(0.1)

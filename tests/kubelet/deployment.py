@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from conftest import eventually
 
 from ai_assets.base.cluster import cluster_in
 from ai_assets.ops.dagster_client import DagsterApi, DagsterRefused, DagsterUnreachable
 from ai_assets.orchestration.cluster.launcher_config import launcher_config
 from ai_assets.orchestration.instance import instance_settings
-from kubelet.cluster import OwnCluster, wait_until
+from kubelet.cluster import OwnCluster
 from kubelet.nodes import SCHEDULER
 
 HOME = "/ai-assets/home"
@@ -140,7 +141,7 @@ class ClusterDeployment:
     def replace_code_server(self, image: str, project: Path, old: str = "code", new: str = "code-2") -> None:
         """A rolling upgrade: the old pod ends, one with another image takes over its address."""
         self.cluster.client.delete(f"/api/v1/namespaces/{self.namespace}/pods/{old}", {"gracePeriodSeconds": 2})
-        wait_until(lambda: old not in self.names(), 60)
+        eventually(lambda: old not in self.names(), 60)
         self.start_code_server(image, project, new)
 
     def _wait_for(self, pod: str, claim: Callable[[], object], namespace: str | None = None) -> None:
@@ -151,7 +152,7 @@ class ClusterDeployment:
             assert self.cluster.client.get(path)["status"].get("phase") in {"Pending", "Running"}, self.logs()
             return bool(claim())
 
-        wait_until(so, 180)
+        eventually(so, 180)
 
     def _knows_assets(self) -> bool:
         try:

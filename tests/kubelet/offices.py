@@ -154,7 +154,7 @@ def office_in(
 QUICK: Mapping[str, Any] = {
     "run_monitoring": {
         "enabled": True, "start_timeout_seconds": 300, "cancel_timeout_seconds": 20, "poll_interval_seconds": 2,
-        "free_slots_after_run_end_seconds": 10,
+        "free_slots_after_run_end_seconds": 10, "max_resume_run_attempts": 2,
     },
 }  # fmt: skip
 """Nobody waits two minutes in a test until Dagster looks again."""

@@ -9,6 +9,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.plural import plural
 from ai_assets.collection.loading import Collection
 from ai_assets.desk import passkeys, reading
 from ai_assets.desk.access import whole_request_seen
@@ -19,7 +20,6 @@ from ai_assets.desk.pages.inbox import show as show_inbox
 from ai_assets.desk.pages.refusals import in_words
 from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.pages.request import DecisionFormInput, show, waits
-from ai_assets.desk.pages.wording import plural
 from ai_assets.desk.refusal import status_of
 from ai_assets.signoff import decisions
 from ai_assets.signoff.decisions import VERDICTS, Choice, Verdict
@@ -144,7 +144,7 @@ def _several(http: HttpRequest, form: Form) -> Response:
     verdict, typed = verdict_of(form), DecisionFormInput.of(form)
     choices = choices_of(form)
     if len(choices) > MOST_AT_ONCE:
-        raise FormIncomplete("choice", f"{len(choices)} requests; {MOST_AT_ONCE} are the most at once")
+        raise FormIncomplete("choice", f"{plural(len(choices), 'request')}; {MOST_AT_ONCE} are the most at once")
     confirmed = form.one("confirmed") == "yes"
     if confirmed and (verdict == "approve" or typed.reason):
         return _decided(http, choices, verdict, typed, _signed(http, form))

@@ -5,6 +5,8 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.masking import masked
+from ai_assets.base.printable import printable
 from ai_assets.desk import reading
 from ai_assets.desk.context import Desk
 from ai_assets.desk.pages.form import Form, FormIncomplete, parameter, person_of
@@ -13,9 +15,13 @@ from ai_assets.desk.pages.release import would_change
 from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.pages.wording import query
 from ai_assets.desk.refusal import status_of
+from ai_assets.desk.signed_values import Seal
 from ai_assets.desk.views import ReleaseRow
 from ai_assets.run import going_live
 from ai_assets.signoff.policy_facts import require_access
+
+TOLD, TOLD_S = "told of a rollback", 600
+MOST_TOLD = 5
 
 
 def overview(http: HttpRequest) -> Response:
@@ -64,6 +70,8 @@ def _show(http: HttpRequest, *, problem: str | None = None, status_code: int = 2
         "found": found,
         "may_roll_back": person.may("approver", collection),
         "problem": problem,
+        "notices": _told(http),
+        "targets": reading.targets_in_trouble(desk, person, collection),
     }
     return render(http, "releases_of.html", context, status_code)
 
@@ -86,10 +94,22 @@ def _rollback(http: HttpRequest, form: Form) -> Response:
         context = {"collection": collection, "target": target, "live": live, "reason": reason,
                    "problem": problem, "found": found, "unknown": unknown}  # fmt: skip
         return render(http, "rollback.html", context, 400 if confirmed else 200)
+    said = list[str]()
     try:
         chosen = desk.collections()[collection]
         require_access(chosen, person, "roll back")
-        going_live.roll_back(chosen, desk.stores, target.number, by=person, reason=reason)
+        going_live.roll_back(chosen, desk.stores, target.number, by=person, reason=reason, say=said.append)
     except UserError as error:
         return _show(http, problem=in_words(error), status_code=status_of(error))
-    return RedirectResponse(f"/releases/{collection}", 303)
+    if not said:
+        return RedirectResponse(f"/releases/{collection}", 303)
+    lines = "\n".join(printable(masked(line)) for line in said[:MOST_TOLD])  # whoever has the address can read them
+    told = Seal.of(desk.stores.home).sealed(TOLD, {"said": lines})
+    return RedirectResponse(f"/releases/{collection}?{query(told=told)}", 303)
+
+
+def _told(http: HttpRequest) -> list[str]:
+    """What the rollback that led here could not do, as the desk itself wrote it into the address."""
+    sealed = parameter(http.query_params, "told")
+    found = Seal.of(Desk.of(http).stores.home).opened(TOLD, sealed, TOLD_S) if sealed else None
+    return found["said"].split("\n") if found else []

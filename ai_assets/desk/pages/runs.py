@@ -7,6 +7,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
 
 from ai_assets.base.errors import UserError
+from ai_assets.base.plural import plural
 from ai_assets.desk import launching, reading
 from ai_assets.desk.canary_query import watched_models
 from ai_assets.desk.context import Desk
@@ -14,7 +15,7 @@ from ai_assets.desk.launching import LaunchRequest
 from ai_assets.desk.pages.form import Form, FormIncomplete, parameter, person_of
 from ai_assets.desk.pages.refusals import in_words
 from ai_assets.desk.pages.rendering import render
-from ai_assets.desk.pages.wording import clock, plural, query, second
+from ai_assets.desk.pages.wording import clock, query, second
 from ai_assets.desk.refusal import status_of
 from ai_assets.desk.runs_views import LaunchKind, Price, RunView
 from ai_assets.desk.timeline import epoch_s, length, timeline

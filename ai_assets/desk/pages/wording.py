@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from markupsafe import Markup, escape
 
 from ai_assets.base.money import dollars
+from ai_assets.base.plural import plural
 from ai_assets.base.tenants import PLACE
 from ai_assets.costs.tables import shown
 from ai_assets.desk.answer_fields import Field
@@ -88,10 +89,6 @@ def tendency(value: float | None, live: float | None) -> str:
 def level(risk: float) -> str:
     """A word beside a number, and the class of its bar."""
     return "high" if risk >= 0.6 else "medium" if risk >= 0.35 else "low"
-
-
-def plural(count: int, one: str, many: str | None = None) -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def query(**values: object) -> str:

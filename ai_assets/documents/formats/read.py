@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ai_assets.base.plural import plural
 from ai_assets.documents.parse_worker import FileRefused
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def opened(data: bytes, what: str, ending: str, needed: str) -> zipfile.ZipFile:
     unpacked = sum(member.file_size for member in members)
     if unpacked > ZIP_BYTES or (unpacked > ZIP_SMALL_BYTES and unpacked > ZIP_RATIO * len(data)):
         raise FileRefused(
-            f"zip bomb: {len(data):,} bytes unpack to {unpacked:,}, {unpacked // len(data):,} times as much"
+            f"zip bomb: {plural(len(data), 'byte')} unpack to {unpacked:,}, "
+            f"{plural(unpacked // len(data), 'time')} as much"
         )
     if any(member.flag_bits & _ENCRYPTED_BIT for member in members):
         raise FileRefused("it is encrypted; save it without a password")

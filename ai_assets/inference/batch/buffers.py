@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from ai_assets.inference.batch.jobs import BatchJob
 from ai_assets.inference.deadline import LOOK_S, START_S, CallLoad, Offers, span_of
+from ai_assets.inference.records import RequestKind
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.inference.way_offers import call_tokens, offers_of
 
@@ -20,7 +21,7 @@ class Buffers:
     def __init__(self, settings: InferenceSettings, jobs: Sequence[BatchJob], at: datetime.datetime) -> None:
         self._settings, self._at = settings, at
         self._jobs = [job for job in jobs if job.deadline is not None and job.duplicate_of is None]
-        self._offers: dict[tuple[str, str], tuple[Offers, float]] = {}
+        self._offers: dict[tuple[str, str, RequestKind], tuple[Offers, float]] = {}
 
     def wants_stop(self, connection: sa.Connection, job: BatchJob) -> str | None:
         """Why it is stopped now; None where it goes on."""
@@ -29,7 +30,7 @@ class Buffers:
             return None
         if not {deadline.endpoint, job.endpoint} <= self._settings.endpoints.keys():
             return None
-        offers, tokens = self._known(connection, deadline.endpoint, job.endpoint)
+        offers, tokens = self._known(connection, deadline.endpoint, job.endpoint, job.kind)
         left_s = (datetime.datetime.fromisoformat(deadline.due_at) - self._at).total_seconds()
         load = self._load(job, tokens)
         buffer_s = offers.buffer_s(load, deadline.then) + LOOK_S
@@ -41,11 +42,13 @@ class Buffers:
             f"once the provider says that it has ended (up to {span_of(offers.stop_s)})"
         )
 
-    def _known(self, connection: sa.Connection, asked: str, batched: str) -> tuple[Offers, float]:
-        key = (asked, batched)
+    def _known(
+        self, connection: sa.Connection, asked: str, batched: str, asks_for: RequestKind
+    ) -> tuple[Offers, float]:
+        key = (asked, batched, asks_for)
         if key not in self._offers:
-            names = list(dict.fromkeys(key))
-            found = offers_of(connection, self._settings, names, self._at)
+            names = list(dict.fromkeys((asked, batched)))
+            found = offers_of(connection, self._settings, names, self._at, asks_for=asks_for)
             self._offers[key] = found, call_tokens(connection, asked)
         return self._offers[key]
 

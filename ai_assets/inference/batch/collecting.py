@@ -5,11 +5,13 @@ each settles its own row, so a collector that is killed or runs out of time goes
 """
 
 import contextlib
+import datetime
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ai_assets.base.errors import LeaseLost, UserError
+from ai_assets.base.plural import plural
 from ai_assets.inference.batch import jobs
 from ai_assets.inference.batch.batch_listener import BatchListener
 from ai_assets.inference.batch.buffers import BY_DEADLINE, Buffers
@@ -26,6 +28,8 @@ from ai_assets.storage.state import StateStore, now, storable
 
 GONE_AFTER_S = 48 * 3600.0
 """So long after it was submitted, a batch that the provider does not know is gone, and not late."""
+UNREADABLE_FOR = datetime.timedelta(days=1)
+"""So long after its end its files are read again where they hold nothing that can be read."""
 
 
 @dataclass(kw_only=True)
@@ -42,11 +46,11 @@ class Collected:
 
     @property
     def in_words(self) -> str:
-        said = [f"{len(self.open)} {'batch is' if len(self.open) == 1 else 'batches are'} on the way"]
+        said = [f"{plural(len(self.open), 'batch is', 'batches are')} on the way"]
         if self.ended:
             said.append(f"{len(self.ended)} ended")
         if self.settled:
-            said.append(f"{self.settled:,} results were read")
+            said.append(f"{plural(self.settled, 'result was', 'results were')} read")
         return "; ".join([*said, *self.notes])
 
 
@@ -204,8 +208,13 @@ class Collector:
             submitting.try_again_later(f"{TOKEN_LIMIT}: the provider's queue is full")
             return
         settled = self._settle(submitting, remote, found, until)
+        if settled is not None and settled.is_unreadable and not self._is_old(remote):
+            raise ProviderSilent("its file of results holds no result that can be read; it is read again")
         if settled is not None:
             self._end(submitting, settled, _said(remote), remote)
+
+    def _is_old(self, remote: RemoteBatch) -> bool:
+        return remote.ended_at is None or datetime.datetime.now(datetime.UTC) - remote.ended_at > UNREADABLE_FOR
 
     def _settle(
         self, submitting: Submitting, remote: RemoteBatch, found: Collected, until: float | None
@@ -239,7 +248,7 @@ class Collector:
         elif left:
             settling.doubt(left, f"the batch ended ({said}) without a result for this line")
         settling.keep_older_answers()
-        notes = [said, *settled.notes, f"{len(left):,} lines have no result" if left else ""]
+        notes = [said, *settled.notes, f"{plural(len(left), 'line has', 'lines have')} no result" if left else ""]
         with submitting.lease.fenced() as connection:
             submitting.job = jobs.change(
                 connection, job, state="ended", ended_at=now(), provider_state=remote.state if remote else "gone",
@@ -302,12 +311,19 @@ class Settled:
                     yield result
 
     @property
+    def is_unreadable(self) -> bool:
+        """All that came is something else than results, such as the page of a proxy."""
+        return self.problems > 0 and not self._seen and not self.unknown
+
+    @property
     def notes(self) -> Sequence[str]:
         said = []
         if self.unknown:
-            said.append(f"{self.unknown:,} results were of calls that were not asked or had one already")
+            said.append(
+                f"{plural(self.unknown, 'result was', 'results were')} of calls that were not asked or had one already"
+            )
         if self.problems:
-            said.append(f"{self.problems:,} lines could not be read")
+            said.append(f"{plural(self.problems, 'line')} could not be read")
         return said
 
 

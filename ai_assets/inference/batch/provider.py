@@ -88,18 +88,24 @@ class BatchProvider:
     def close(self) -> None:
         self._client.close()
 
+    def reach(self) -> None:
+        """Raises where no list of batches comes."""
+        with self._asking():
+            if not isinstance(self._client.batches.list(limit=1).data, list):
+                raise ValueError("it has no 'data'")
+
     def upload(self, name: str, path: Path) -> RemoteFile:
         with path.open("rb") as content, self._asking():
             found = self._transfers.files.create(file=(name, content), purpose="batch")
-        return RemoteFile(file_id=found.id, bytes=found.bytes)
+            return RemoteFile(file_id=_said(found, "id"), bytes=found.bytes)
 
     def find_file(self, name: str) -> RemoteFile | None:
         """The oldest of that name, which is a digest of what it holds."""
         last: RemoteFile | None = None
         with self._asking():
-            for each in self._client.files.list(purpose="batch", order="desc", limit=PAGE):
+            for each in _once(self._client.files.list(purpose="batch", order="desc", limit=PAGE)):
                 if each.filename == name:
-                    last = RemoteFile(file_id=each.id, bytes=each.bytes)
+                    last = RemoteFile(file_id=_said(each, "id"), bytes=each.bytes)
         return last
 
     def create(self, file_id: str, url: str, metadata: Mapping[str, str]) -> RemoteBatch:
@@ -108,13 +114,13 @@ class BatchProvider:
             made = self._client.batches.create(
                 input_file_id=file_id, endpoint=endpoint, completion_window=WINDOW, metadata=dict(metadata)
             )
-        return _read(made)
+            return _read(made)
 
     def matching(self, metadata: Mapping[str, str], since: datetime.datetime) -> list[RemoteBatch]:
         """All batches of this metadata that were created since then, the oldest first: every page is read."""
         found = []
         with self._asking():
-            for each in self._client.batches.list(limit=PAGE):
+            for each in _once(self._client.batches.list(limit=PAGE)):
                 batch = _read(each)
                 if batch.created_at < since:
                     break
@@ -148,7 +154,10 @@ class BatchProvider:
             raise BatchApiRefused(error.status_code, said) from None
         except openai.APIConnectionError as error:
             raise ProviderSilent(self._clean(_reason(error)), sent=_can_have_been_sent(error)) from None
-        except Exception as error:  # the boundary to the package: a broken stream or an answer that it cannot read
+        except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:
+            said = f"what it answers is not as a Batch API has it ({_why(error)})"
+            raise ProviderSilent(self._clean(said)) from error
+        except Exception as error:  # the boundary to the package, such as a stream that breaks
             raise ProviderSilent(self._clean(str(error) or type(error).__name__)) from error
 
     def _clean(self, text: str) -> str:
@@ -160,15 +169,39 @@ def _reason(error: openai.APIConnectionError) -> str:
     return f"{error.message} ({cause})" if cause is not None and str(cause) else error.message
 
 
+def _why(error: Exception) -> str:
+    return "another kind of value" if isinstance(error, AttributeError | TypeError) else str(error)
+
+
+def _once(pages: Any) -> Iterator[Any]:
+    """All that is listed. A server that knows no pages gives the same one again and again."""
+    seen = set[str]()
+    for page in pages.iter_pages():
+        new = [each for each in page.data or () if _said(each, "id") not in seen]
+        if not new:
+            return
+        seen.update(each.id for each in new)
+        yield from new
+
+
+def _said(answer: Any, name: str) -> str:
+    """A text without which nothing can be done with it; the package takes any answer for one of its own."""
+    found = getattr(answer, name, None)
+    if not isinstance(found, str) or not found:
+        raise ValueError(f"it has no '{name}'")
+    return found
+
+
 def _can_have_been_sent(error: openai.APIConnectionError) -> bool:
     """A connection that was never made has carried nothing."""
     return type(error.__cause__).__name__ not in ("ConnectError", "ConnectTimeout", "PoolTimeout")
 
 
 def _read(batch: Any) -> RemoteBatch:
-    counts, errors, created_at, state = batch.request_counts, batch.errors, _moment(batch.created_at), str(batch.status)
+    counts, errors, created_at = batch.request_counts, batch.errors, _moment(batch.created_at)
+    state = _said(batch, "status")
     return RemoteBatch(
-        batch_id=str(batch.id),
+        batch_id=_said(batch, "id"),
         state=state,
         created_at=created_at or datetime.datetime.now(datetime.UTC),
         expires_at=_moment(batch.expires_at),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from ai_assets.base.plural import plural
 from ai_assets.inference.batch import jobs
 from ai_assets.inference.batch.errors import BatchApiRefused, BatchRefused, BatchUnreachable, ProviderSilent
 from ai_assets.inference.batch.jobs import BatchJob
@@ -76,7 +77,7 @@ class Submitting:
             found = remote
         self.step("after upload")
         if found.bytes is not None and found.bytes != self.job.bytes:
-            said = f"it has {found.bytes:,} bytes of the file's {self.job.bytes:,}"
+            said = f"it has {plural(found.bytes, 'byte')} of the file's {self.job.bytes:,}"
             self.give_up(f"{FILE_CUT}: {said}")
             raise BatchRefused(self.job.endpoint, "store the file whole", said)
         self._note(state="uploaded", file_id=found.file_id)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ai_assets.base.plural import plural
 from ai_assets.inference.canary.records import CanaryAnswer, CanaryChange, CanaryFact, CanaryRun, FactKind
 from ai_assets.inference.canary_settings import WINDOWS, CanarySettings
 from ai_assets.storage.digest import digest
@@ -87,7 +88,7 @@ def _tokens(last: CanaryRun, before: Sequence[CanaryRun]) -> Iterator[CanaryFact
     }
     if moved:
         was, now = (sum(pair[place] for pair in moved.values()) for place in (0, 1))
-        questions = "1 question has" if len(moved) == 1 else f"{len(moved)} questions have"
+        questions = plural(len(moved), "question has", "questions have")
         yield CanaryFact(
             kind="input tokens", size=abs(now / was - 1) if was else None,
             sentence=f"{questions} {now:g} input tokens; before {was:g}",
@@ -110,7 +111,7 @@ def _others(
 
     draws = math.ceil(DRAWS_PER_CHANCE / settings.chance)
     seed = int(digest([[run.run_id, run.started_at] for run in (*old, *new)])[:12], 16)
-    over = "" if len(new) == 1 else f" over {len(new)} runs"
+    over = "" if len(new) == 1 else f" over {plural(len(new), 'run')}"
     names = sorted({each.question for run in (*old, *new) for each in run.answers})
     texts = [
         [[each.answer for run in side for each in run.answers if each.question == name] for name in names]

@@ -7,6 +7,7 @@ from typing import Literal
 import sqlalchemy as sa
 
 from ai_assets.base.blocking import Blocks
+from ai_assets.base.plural import plural
 from ai_assets.inference.canary import records
 from ai_assets.inference.canary.asking import canaries, cost_usd, due_at
 from ai_assets.inference.canary.records import CanaryChange
@@ -65,7 +66,7 @@ def _status(connection: sa.Connection, settings: InferenceSettings, name: str) -
     elif len(answered) == declared.baseline:
         state, said = "alike", "the baseline is complete"
     else:
-        state, said = "alike", f"{len(answered) - declared.baseline} runs since the baseline, all alike"
+        state, said = "alike", f"{plural(len(answered) - declared.baseline, 'run')} since the baseline, all alike"
     return CanaryStatus(
         endpoint=name, model=endpoint.llm, state=state, said=said, blocks=declared.blocks,
         last_at=last.started_at if last else None, due_at=due_at(last, declared),

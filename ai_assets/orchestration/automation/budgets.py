@@ -8,6 +8,7 @@ import dagster as dg
 
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
+from ai_assets.base.plural import plural
 from ai_assets.collection.loading import Collection
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ def budgets(collections: Sequence[Collection]) -> dg.SensorDefinition:
                 standings = all_standing(connection, settings, on, most=1)
                 poor = [funding.no_money(connection, collection, settings, on) for collection in collections]
         said = [
-            f"{_count(len(ended), 'backfill')} ended, and gave back what was set aside" if ended else "",
-            f"{_count(len(given), 'alert')} given" if given else "",
+            f"{plural(len(ended), 'backfill')} ended, and gave back what was set aside" if ended else "",
+            f"{plural(len(given), 'alert')} given" if given else "",
             _worst(standings),
             *poor,
         ]
@@ -90,7 +91,3 @@ def _of_here(settings: "InferenceSettings", collections: Sequence[Collection]) -
     elsewhere = {*Catalog(Home.from_environment()).names()} - {collection.name for collection in collections}
     kept = [budget for budget in settings.budgets if budget.of.get("collection") not in elsewhere]
     return settings.model_copy(update={"budgets": kept}), elsewhere
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -10,6 +10,7 @@ import dagster as dg
 
 from ai_assets.base.errors import UserError
 from ai_assets.base.home import Home
+from ai_assets.base.plural import plural
 from ai_assets.collection.loading import Collection
 from ai_assets.orchestration.automation.shared_work import done_elsewhere
 
@@ -45,16 +46,16 @@ def deadlines(collections: Sequence[Collection], name: str = "signoff_deadlines"
             steps = sla.advance(stores.state, collections, moment)
             steps += held_sla.advance_held(stores.state, collections, moment)
             if other := done_elsewhere():
-                return dg.SkipReason(f"{_count(steps, 'step')} taken; messages and checkpoints: {other}")
+                return dg.SkipReason(f"{plural(steps, 'step')} taken; messages and checkpoints: {other}")
             try:
                 desk = load_desk(stores.home.desk)
             except UserError as error:
-                return dg.SkipReason(f"{_count(steps, 'step')} taken; no message was sent: {error}")
+                return dg.SkipReason(f"{plural(steps, 'step')} taken; no message was sent: {error}")
             channels = {name: channel.url_env for name, channel in desk.channels.items()}
             url = desk_address(desk)
             sent = delivery.deliver(stores.state, channels, moment, desk_url=url, budget_s=SENDING_S)
             witnessed = _witness(stores, desk.checkpoints, channels, moment)
-        said = f"{_count(steps, 'step')} taken; {_count(sent.messages, 'message')} sent"
+        said = f"{plural(steps, 'step')} taken; {plural(sent.messages, 'message')} sent"
         said = f"{said}, {sent.failed} to try again" if sent.failed else said
         return dg.SkipReason("; ".join([said, *witnessed]))
 
@@ -70,13 +71,9 @@ def _witness(stores: "Stores", settings: "CheckpointSettings", channels: Mapping
         with stores.state.read() as connection:
             due = checkpoints.is_due(connection, settings.every_minutes, moment)
         if due:
-            said.append(f"checkpoint of {checkpoints.make(stores).note.size} audit records")
+            said.append(f"checkpoint of {plural(checkpoints.make(stores).note.size, 'audit record')}")
         given = witnesses.deliver(stores, settings.witnesses, channels, moment, budget_s=SENDING_S)
     except (UserError, OSError) as error:
         return [*said, f"no checkpoint was made: {error}"]
-    said += [f"given to {_count(given.sent, 'witness', 'es')}"] if given.sent else []
-    return said + ([f"{_count(given.failed, 'witness', 'es')} to try again"] if given.failed else [])
-
-
-def _count(number: int, noun: str, plural: str = "s") -> str:
-    return f"{number} {noun}{'' if number == 1 else plural}"
+    said += [f"given to {plural(given.sent, 'witness')}"] if given.sent else []
+    return said + ([f"{plural(given.failed, 'witness')} to try again"] if given.failed else [])

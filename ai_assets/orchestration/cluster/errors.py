@@ -22,6 +22,14 @@ class ClusterUnreachable(UserError):
         )
 
 
+class RunNotResumable(UserError):
+    def __init__(self, run_id: str, why: str) -> None:
+        super().__init__(
+            f"The pod of run {run_id[:8]} ended ({why}), and its steps ran in it, so they ended as well. Start it "
+            "again: nothing paid is repeated. A run with a pod for each step, as by default, goes on by itself."
+        )
+
+
 class ClusterRefused(UserError):
     """The API server said no, and will again."""
 

@@ -5,6 +5,7 @@ uses (ops raise failures that allow no retry). What OOM killed takes half as muc
 """
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import dagster as dg
 from dagster._core.events import DagsterEvent, EngineEventData
@@ -14,7 +15,8 @@ from dagster_k8s import K8sRunLauncher
 from dagster_k8s.client import DagsterK8sAPIRetryLimitExceeded, DagsterK8sUnrecoverableAPIError
 from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.executor import K8sStepHandler
-from dagster_k8s.job import UserDefinedDagsterK8sConfig
+from dagster_k8s.job import OwnerReference, UserDefinedDagsterK8sConfig
+from dagster_k8s.utils import detect_current_namespace
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
@@ -28,6 +30,7 @@ from ai_assets.run.step_memory import StepMemory
 
 _NO_ANSWER = (ApiException, HTTPError, DagsterK8sUnrecoverableAPIError, DagsterK8sAPIRetryLimitExceeded)
 _AWAY = "no answer"
+_IS_THERE = 409
 SLOW_CHECKS = 60
 """A pod that does not begin for so many looks, for a cause that seldom goes away, has failed."""
 
@@ -37,12 +40,31 @@ def cluster_executor(init_context: dg.InitExecutorContext) -> dg.Executor:
     cluster = cluster_in(Home.from_environment().operations)
     launcher = init_context.instance.run_launcher
     inside = launcher.load_incluster_config if isinstance(launcher, K8sRunLauncher) else cluster.kubeconfig is None
-    return StepDelegatingExecutor(
+    return ResumableExecutor(
         ClusterStepHandler(cluster, inside=inside),
         retries=RetryMode.ENABLED,
         check_step_health_interval_seconds=cluster.health_check_s,
         should_verify_step=True,
     )
+
+
+class ResumableExecutor(StepDelegatingExecutor):
+    """Of a run that goes on in another pod Dagster replays the events so far, and waits again before each try that has
+    been made long ago; the end of that try then finds no such step under way, which fails the run."""
+
+    def _pop_events(self, instance: dg.DagsterInstance, run_id: str, seen_storage_ids: set[int]) -> list[DagsterEvent]:
+        if self._event_cursor is not None:
+            return list(super()._pop_events(instance, run_id, seen_storage_ids))
+        so_far: list[DagsterEvent] = []
+        while page := super()._pop_events(instance, run_id, seen_storage_ids):
+            so_far += map(_without_pause, page)
+        return so_far
+
+
+def _without_pause(event: DagsterEvent) -> DagsterEvent:
+    if not event.is_step_up_for_retry:
+        return event
+    return event._replace(event_specific_data=event.step_retry_data._replace(seconds_to_wait=None))
 
 
 class ClusterStepHandler(K8sStepHandler):
@@ -61,7 +83,7 @@ class ClusterStepHandler(K8sStepHandler):
             container_context=K8sContainerContext(run_k8s_config=config),
             load_incluster_config=inside,
             kubeconfig_file=None if inside else cluster.kubeconfig,
-            enable_owner_references=True,
+            enable_owner_references=False,
         )
         self._priority_classes = cluster.priority_classes
         self._obstacles: dict[str, tuple[str, int]] = {}
@@ -70,12 +92,33 @@ class ClusterStepHandler(K8sStepHandler):
     def _get_container_context(self, step_handler_context: StepHandlerContext) -> K8sContainerContext:
         """A step has the priority of its stage, else that of the run."""
         found = super()._get_container_context(step_handler_context)
-        return of_priority(self._priority_classes, step_handler_context.dagster_run.tags).merge(found)
+        return (
+            of_priority(self._priority_classes, step_handler_context.dagster_run.tags).merge(found).merge(self._owner)
+        )
+
+    @cached_property
+    def _owner(self) -> K8sContainerContext:
+        """The Job of the run, which outlives its pod: a step whose run goes on in another pod goes on as well."""
+        pod = self._detect_current_name_and_uid()
+        namespace = detect_current_namespace(self._kubeconfig_file) if pod is not None else None
+        if pod is None or namespace is None:
+            return K8sContainerContext()
+        owners = self._api_client.get_pod_by_name(pod_name=pod[0], namespace=namespace).metadata.owner_references or ()
+        job_metadata = {
+            "owner_references": [
+                OwnerReference(kind=each.kind, name=each.name, uid=each.uid).to_dict()
+                for each in owners
+                if each.kind == "Job"
+            ]
+        }
+        return K8sContainerContext(run_k8s_config=UserDefinedDagsterK8sConfig(job_metadata=job_metadata))
 
     def launch_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
         try:
             yield from super().launch_step(step_handler_context)
         except DagsterK8sUnrecoverableAPIError as error:
+            if isinstance(error.k8s_api_exception, ApiException) and error.k8s_api_exception.status == _IS_THERE:
+                return  # of the run's pod before; where it has failed, the next look says so, and another one begins
             step = self._get_step_key(step_handler_context)
             refuse(error, f"the pod of step '{step}'", self._namespace(step_handler_context))
 

@@ -27,6 +27,7 @@ from ai_assets.storage.lake import Manifest
 from ai_assets.storage.spool import Spool
 
 BLOCK = 500
+BLOCK_CHARACTERS = 4 << 20
 COLUMNS = ("document_id", "digest", "title", "text")
 TEXT = ("document_id", "input_digest", "label", "runner_up", "evidence", "model", *CORRECTED)
 DIGEST = "digest"
@@ -91,7 +92,7 @@ def _classified(
     places = array("q")
     block: list[Row] = []
     waiting: list[int] = []
-    reused = 0
+    reused = characters = 0
 
     def classify() -> None:
         results = classifier.classify([(row["title"] or "", row["text"]) for row in block])
@@ -108,12 +109,14 @@ def _classified(
         found = next((each for each in known.of(row["document_id"]) if each["input_digest"] == wanted), None)
         if found is None:
             block.append(row)
+            characters += len(row["text"])
             waiting.append(len(places))
             places.append(-1)
         else:
             reused += 1
             places.append(spool.append_row({**found, DIGEST: row["digest"]}))
-        if len(block) == BLOCK:
+        if len(block) == BLOCK or characters >= BLOCK_CHARACTERS:
+            characters = 0
             classify()
             work.advance(stage.name, partition, len(places), total, reused)
     classify()

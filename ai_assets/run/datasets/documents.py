@@ -14,14 +14,15 @@ import sqlalchemy as sa
 
 from ai_assets.collection.builtins import since
 from ai_assets.documents.by_document import Row
+from ai_assets.documents.languages import language_sample
 from ai_assets.documents.near_duplicates import NearDuplicates
 from ai_assets.documents.parse import ParsedDocument
 from ai_assets.documents.parse_ocr import OcrSpent
-from ai_assets.documents.parse_text import language_sample
 from ai_assets.documents.source import SourceFile
 from ai_assets.documents.source_listing import UNREAD, ListingEntry, tables_of
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
 from ai_assets.run.datasets.unread import FileRetries
+from ai_assets.storage.arrow_columns import column, numbers
 from ai_assets.storage.digest import Json, canonical_json, digest
 from ai_assets.storage.lake import ROW_GROUP_ROWS, Manifest, parquet_columns
 from ai_assets.storage.spool import Spool, repeated
@@ -44,7 +45,7 @@ SOME = {MADE_BY: "text", READ_BY: "text", PAGES: "text", **GUESSED}
 """Columns that a dataset has only if one of its rows says something in them: without them it is what it always was."""
 SHOWN = {**GUESSED, **NEAR}
 """What of these people see of a candidate, and sign where there is something in it."""
-LANGUAGES_AT_ONCE = 100
+LANGUAGES_AT_ONCE = 250
 LANGUAGES_UNHEARD = 8
 """So many questions are under way; each holds the beginnings of its texts."""
 NARROW = ("path", "status", "reason", "duplicate_of", "entry_digest", "digest")
@@ -254,13 +255,14 @@ class NewRows:
             self._pack()
 
     def __iter__(self) -> Iterator[Row]:
+        import numpy as np
         import pyarrow.compute as pc
 
         self._pack()
         self._ask()
         while self._asked:
             self._hear()
-        for number in pc.sort_indices(_joined(self._blocks)).to_numpy():
+        for number in numbers(pc.sort_indices(_joined(self._blocks)), np.uint64):
             yield {**self._spool.row(int(number)), "language": self._languages[number]}
 
     def _ask(self) -> None:
@@ -279,7 +281,7 @@ class NewRows:
         """As Arrow's texts, names take a third of what they take as Python's."""
         import pyarrow as pa
 
-        self._blocks.append(pa.array(self._names, pa.string()))
+        self._blocks.append(column(self._names, pa.string()))
         self._names = []
 
 

@@ -28,6 +28,7 @@ from ai_assets.run.datasets import unfinished_vectors
 from ai_assets.run.datasets.passages import Passages
 from ai_assets.run.deadlines import asking_of
 from ai_assets.run.errors import TooManyWithoutVectors
+from ai_assets.storage.arrow_columns import column
 from ai_assets.storage.digest import Json, digest
 from ai_assets.storage.lake import Manifest
 from ai_assets.storage.spool import Spool, digests_of
@@ -58,7 +59,7 @@ def build(work: Work, partition: str, each: DeclaredEmbedding) -> Outcome:
         already = int(vectors.known.sum())
         if isinstance(embedder, RouteEmbedder):
             calls, by_batch = len(vectors) - already, each.settings.tier == "batch"
-            asking = asking_of(work, asset, each.settings.route, calls, by_batch=by_batch)
+            asking = asking_of(work, asset, each.settings.route, calls, by_batch=by_batch, asks_for="embedding")
             embedder = replace(embedder, hours=each.settings.hours, asking=asking)
             embedder, documents = _ask(work, partition, asset, passages, vectors, embedder, documents)
         else:
@@ -355,5 +356,5 @@ def _with_vectors(
     if "cost_usd" in schema.names:
         columns.append(vectors.usd(numbers))
     if WITHOUT in schema.names:
-        columns.append(pa.array(reasons, pa.string()))
+        columns.append(column(reasons, pa.string()))
     return pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -1,6 +1,7 @@
 """The index that search is judged on: the passages of all partitions as they are computed, released or not."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from ai_assets.signoff.publication import index_rows
 from ai_assets.storage.digest import digest
 from ai_assets.storage.index import SearchIndex
 from ai_assets.storage.lake import Manifest
+from ai_assets.storage.lasting_search import LastingSearch
 from ai_assets.storage.leases import hold
 from ai_assets.storage.state import upsert
 
 INDEX = "evaluation"
-INDEX_BATCH_ROWS = 50_000
+INDEX_BATCH_ROWS = 250_000
 
 
 def evaluation_index(work: Work) -> SearchIndex:
@@ -41,14 +43,29 @@ def rankings_of(work: Work, version: int) -> Rankings:
     with work.stores.state.read() as connection:
         held = _versions(connection, "SELECT partition, version FROM index_parts WHERE collection = :c", name)
     of = digest([version, index_name(spaces), sorted(held.items()), *filter(None, [work.searched_by.key])])
-    return Rankings.opened(_rankings_folder(work) / f"{index_name(spaces)}.json", of)
+    return Rankings.opened(rankings_folder(work) / f"{index_name(spaces)}.json", of)
 
 
-def _rankings_folder(work: Work) -> Path:
+def lasting_search(work: Work, column: str, parts: Mapping[str, str] | None) -> LastingSearch:
+    """What golden queries found in the evaluation index by these vectors. `parts`: what it has of each partition; None
+    for another index, which begins with it."""
+    path = rankings_folder(work) / f"{index_name(work.collection.spaces)} {column}.npz"
+    return LastingSearch(path=path, parts=parts, is_kept=parts is not None)
+
+
+def rankings_folder(work: Work) -> Path:
+    """Beside the indexes: what can be thrown away."""
     return work.stores.home.index / work.collection.name / FOLDER
 
 
-def sync_index(work: Work) -> int:
+@dataclass(frozen=True)
+class SyncedIndex:
+    version: int
+    parts: Mapping[str, str]
+    """By partition, of what its passages were made."""
+
+
+def sync_index(work: Work) -> SyncedIndex:
     """Bring the evaluation index up to the lake: only partitions whose vectors changed are written."""
     name = work.collection.name
     index = evaluation_index(work)
@@ -88,7 +105,7 @@ def sync_index(work: Work) -> int:
             if not batch and version is not None:
                 break
             if version is None:
-                forget(_rankings_folder(work))
+                forget(rankings_folder(work))
             anew, version = version is None, index.replace(changes, base_version=version, words_anew=True)
             with lease.fenced() as connection:
                 if anew:
@@ -97,13 +114,15 @@ def sync_index(work: Work) -> int:
                 for partition in batch:
                     key = {"collection": name, "partition": partition}
                     upsert(connection, "index_parts", key, {"version": current[partition]})
-            index.prune([version])
+            held = {**({} if anew else held), **{partition: current[partition] for partition in batch}}
+            if not index.lags(version):
+                index.prune([version])
         if work.collection.settings.builtins.search != "1" and not index.searches_names(version):
             version = index.replace({}, base_version=version)
             with lease.fenced() as connection:
                 upsert(connection, "index_versions", {"collection": name}, {"version": version})
             index.prune([version])
-    return int(version)
+    return SyncedIndex(int(version), held)
 
 
 def _versions(connection: sa.Connection, query: str, collection: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ partition never voids the sign-off of another.
 
 import functools
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -40,7 +40,15 @@ from ai_assets.evaluation.scoring import (
 from ai_assets.evaluation.slices import SliceScore, documents_by_slice, scored_slices
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Outcome, Work
-from ai_assets.run.datasets.evaluation_index import comparable, evaluation_index, intact, rankings_of, sync_index
+from ai_assets.run.datasets.evaluation_index import (
+    SyncedIndex,
+    comparable,
+    evaluation_index,
+    intact,
+    lasting_search,
+    rankings_of,
+    sync_index,
+)
 from ai_assets.run.datasets.fitted_search import fit_where_free, fits_told
 from ai_assets.run.datasets.golden_leaks import leaked_labels, leaked_queries
 from ai_assets.run.datasets.golden_slices import slices_of
@@ -279,9 +287,13 @@ class CorpusEvaluation:
         return evaluation_index(self.work)
 
     @cached_property
-    def index_version(self) -> int:
-        """Of the evaluation index, brought up to the lake."""
+    def _synced(self) -> SyncedIndex:
+        """The evaluation index, brought up to the lake."""
         return sync_index(self.work)
+
+    @property
+    def index_version(self) -> int:
+        return self._synced.version
 
     def fit_search(self) -> None:
         """Once per run, before anything is judged; where the collection fits it, and nothing is signed yet."""
@@ -310,7 +322,10 @@ class CorpusEvaluation:
             index, column, of = self.index, vector_column(each.name), each.embedding.of
             rules = self.work.searched_by.rules(each.name)
             if self.collection.reranker is None:
-                return index.documents_found(version, questions, DEPTH, column=column, of=of, rules=rules).documents
+                lasting = lasting_search(self.work, column, self._synced.parts)
+                return index.documents_found(
+                    version, questions, DEPTH, column=column, of=of, rules=rules, lasting=lasting
+                ).documents
             hits = index.search_many(version, questions, RERANKED, column=column, of=of, rules=rules)
             found = reranked(self.work, "evaluation_scores", list(zip(queries, hits, strict=True)))
             return [[hit.document_id for hit in answer[:DEPTH]] for answer in found]
@@ -558,7 +573,7 @@ class CorpusEvaluation:
         return details
 
 
-def labels_of(work: Work, live: releases.Release, stage: str, wanted: Container[str]) -> dict[str, str | None]:
+def labels_of(work: Work, live: releases.Release, stage: str, wanted: Iterable[str]) -> dict[str, str | None]:
     """The model's own labels of documents in a release."""
     found: dict[str, str | None] = {}
     for partition, part in live.parts.items():
@@ -567,9 +582,8 @@ def labels_of(work: Work, live: releases.Release, stage: str, wanted: Container[
         path, _ = snapshot_paths(work.stores.lake, live.collection, partition, part)
         there = set(parquet_columns(path))
         names = [name for name in (f"{stage}_model_label", f"{stage}_label") if name in there]
-        for row in read_rows(path, ["document_id", names[0]]) if names else ():
-            if row["document_id"] in wanted:
-                found[row["document_id"]] = row[names[0]]
+        for row in read_rows(path, ["document_id", names[0]], wanted) if names else ():
+            found[row["document_id"]] = row[names[0]]
     return found
 
 

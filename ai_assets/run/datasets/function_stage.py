@@ -21,6 +21,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ai_assets.base.errors import AiAssetsError, LeaseLost
+from ai_assets.base.plural import plural
 from ai_assets.documents.by_document import ByDocument, Row
 from ai_assets.inference.errors import WorkStops
 from ai_assets.inference.ledger_clock import store_moment
@@ -175,7 +176,8 @@ def _compute(
 def _say_otherwise(work: Work, partition: str, stage: FunctionStage, outcome: "_DocumentOutcome") -> None:
     work.say(
         f"{partition}: {stage.name} of {outcome.document} asked otherwise than before it was interrupted: "
-        f"{outcome.otherwise} paid answers are not used. A function that is to go on where it was has to "
+        f"{plural(outcome.otherwise, 'paid answer is', 'paid answers are')} not used. "
+        "A function that is to go on where it was has to "
         "ask the same again (no random numbers, no clock)"
     )
 

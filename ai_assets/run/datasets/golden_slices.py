@@ -22,9 +22,9 @@ def slices_of(
         if manifest is None:
             continue
         said = _said_by_stages(work, partition, columns, truth)
-        for row in work.rows(manifest, document_columns(by)):
+        for row in work.rows(manifest, document_columns(by), truth):
             name = row["document_id"]
-            if name in truth and row["status"] == "ok":
+            if row["status"] == "ok":
                 source = source_of(row["path"])
                 of_document = slices_of_document(by, row, source=source, label=truth[name], tenant=tenant)
                 found[name] = [*of_document, *said.get(name, ())]
@@ -40,7 +40,6 @@ def _said_by_stages(
         manifest = intact(work, stage, partition)
         if manifest is None or column not in parquet_columns(work.stores.lake.path(manifest)):
             continue
-        for row in work.rows(manifest, ["document_id", column]):
-            if row["document_id"] in wanted:
-                found[row["document_id"]].append(slice_of_value(stage, column, row[column]))
+        for row in work.rows(manifest, ["document_id", column], wanted):
+            found[row["document_id"]].append(slice_of_value(stage, column, row[column]))
     return {name: list(dict.fromkeys(said)) for name, said in found.items()}

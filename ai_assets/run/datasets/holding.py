@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ai_assets.base.errors import DatasetDamaged, OwnCodeFailed
 from ai_assets.documents.by_document import ByDocument, Row
 from ai_assets.evaluation.drift import NAME as DRIFT
+from ai_assets.evaluation.figures import figure
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.certificates import RunCertificate, certificate
 from ai_assets.run.context import Work
@@ -316,7 +317,7 @@ def _too_low(row: Row, threshold: float) -> str | None:
     confidence = _number(row.get("confidence"))
     if confidence is None:
         return "it has no confidence"
-    return f"confidence {confidence:.4g} is below {threshold:.4g}" if confidence < threshold else None
+    return f"confidence {figure(confidence, threshold)} is below {threshold:g}" if confidence < threshold else None
 
 
 def _number(value: object) -> float | None:

@@ -16,7 +16,8 @@ from ai_assets.evaluation.floors import PairedQueries, PairedSearch
 from ai_assets.evaluation.metrics import Evidence, QueryEvidence
 from ai_assets.evaluation.scoring import NDCG_DEPTH, RetrievalScores
 from ai_assets.run.context import Work
-from ai_assets.run.datasets.rankings import FOLDER, Rankings
+from ai_assets.run.datasets.evaluation_index import lasting_search, rankings_folder
+from ai_assets.run.datasets.rankings import Rankings
 from ai_assets.run.reranking import reranked
 from ai_assets.signoff import served
 from ai_assets.signoff.releases import Part, Release, searched_by_of
@@ -45,7 +46,10 @@ def found_in(
     questions: list[tuple[Any, str]] = list(zip(vectors, texts, strict=True))
     column, rules = vector_column(name), by.rules(name)
     if by.reranker is None:
-        return index.documents_found(version, questions, DEPTH, column=column, of=embedding.of, rules=rules).documents
+        lasting = lasting_search(work, column, None)  # most passages are those of the evaluation index
+        return index.documents_found(
+            version, questions, DEPTH, column=column, of=embedding.of, rules=rules, lasting=lasting
+        ).documents
     hits = index.search_many(version, questions, RERANKED, column=column, of=embedding.of, rules=rules)
     found = reranked(work, asset, list(zip(texts, hits, strict=True)), by.reranker)
     return [[hit.document_id for hit in answer[:DEPTH]] for answer in found]
@@ -56,13 +60,13 @@ def paired_search(corpus: "CorpusEvaluation", live: Release) -> PairedSearch:
     try:
         index = served.require_index(corpus.work.stores, live)
         wanted = {name for item in corpus.queries for name in item.documents}
-        there = index.documents_there(live.index_version, wanted)
+        kept = _answers_of(corpus.work, live)
+        there = kept.there(wanted, partial(index.documents_there, live.index_version))
         relevant = {
             item.query: tuple(name for name in item.documents if name in there and corpus.is_searchable(name))
             for item in corpus.queries
         }
         texts = [query for query, names in relevant.items() if names]
-        kept = _answers_of(corpus.work, live)
         of: dict[str | None, PairedQueries] = {}
         for each in corpus.collection.embeddings:
             embedding = live.embeddings.get(each.name)
@@ -89,8 +93,7 @@ def _answers_of(work: Work, live: Release) -> Rankings:
         DEPTH, live.number, live.digest, live.created_at, live.index_name, live.index_branch, live.index_version,
         live.searched_by.key, sorted([name, *each.space, *each.of] for name, each in live.embeddings.items()),
     ]  # fmt: skip
-    folder = work.stores.home.index / work.collection.name / FOLDER / "live"
-    return Rankings.opened(folder / "answers.json", digest(told))
+    return Rankings.opened(rankings_folder(work) / "live" / "answers.json", digest(told))
 
 
 def _evidence(

@@ -36,6 +36,7 @@ from ai_assets.signoff.frozen_candidate import FrozenCandidate
 from ai_assets.signoff.holds import HELD, keep, known_until
 from ai_assets.stages.base import StageSettings
 from ai_assets.stages.function_kind import FunctionStage
+from ai_assets.storage.arrow_columns import column
 from ai_assets.storage.content import has_own_bytes
 from ai_assets.storage.digest import canonical_json, digest
 from ai_assets.storage.lake import Manifest, RowWriter, parquet_columns, writing_rows
@@ -72,7 +73,7 @@ def build(work: Work, partition: str) -> Outcome:
     refuse_unsound_candidate(work, outcome.manifest)
     _refuse_drifted(work, outcome.manifest)
     _refuse_changed_models(work, outcome.manifest)
-    _refuse_broken_contract(work, outcome.manifest)
+    refuse_broken_contract(work, outcome.manifest)
     return replace(outcome, request_id=ask(work, partition, outcome.manifest, held))
 
 
@@ -116,7 +117,7 @@ def _refuse_changed_models(work: Work, manifest: Manifest) -> None:
         raise GateFailed([verdict])
 
 
-def _refuse_broken_contract(work: Work, manifest: Manifest) -> None:
+def refuse_broken_contract(work: Work, manifest: Manifest) -> None:
     verdict = work.contract(FrozenCandidate.of(manifest))
     if verdict is not None and verdict.stops:
         raise GateFailed([verdict])
@@ -263,7 +264,7 @@ def _without_held(batches: Iterator[Any], held: PartitionHolds) -> Iterator[Any]
     if not out:
         yield from batches
         return
-    names = pa.array(out, pa.string())
+    names = column(out, pa.string())
     for batch in batches:
         yield batch.filter(pc.invert(pc.is_in(batch["document_id"], value_set=names)))
 

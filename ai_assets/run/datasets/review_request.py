@@ -5,10 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ai_assets.base.errors import DatasetDamaged
+from ai_assets.base.plural import plural
 from ai_assets.embedding.spec import WITHOUT, spaces_key
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Work
-from ai_assets.run.datasets import answered, evaluation_scores
+from ai_assets.run.datasets import answered
 from ai_assets.run.datasets.ceilings import ceiling_verdicts
 from ai_assets.run.datasets.holding import NOTHING, PartitionHolds
 from ai_assets.signoff import canaries, contracts, releases, requests
@@ -100,7 +101,7 @@ def _nothing_to_sign(work: Work, partition: str, number: int) -> str:
     reasons = Counter(row["reason"] for row in rows if row["status"] == "quarantined")
     most = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))
     return (
-        f"{partition}: none of its {number} documents can be read, so no sign-off is asked for ({most}). "
+        f"{partition}: none of its {plural(number, 'document')} can be read, so no sign-off is asked for ({most}). "
         "What is no document belongs into 'exclude' of the source."
     )
 
@@ -126,6 +127,8 @@ def _verdicts(work: Work, partition: str) -> list[GateVerdict]:
     found = [*answered.all_verdicts(work, partition), *ceiling_verdicts(work, partition)]
     if work.collection.settings.score_gates:
         scores = work.input("release_candidate", partition, "evaluation_scores")
+        from ai_assets.run.datasets import evaluation_scores  # a further process of a run judges nothing
+
         return [*evaluation_scores.gate_verdicts(work, scores), *found]
     return found
 

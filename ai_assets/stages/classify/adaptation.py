@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ai_assets.base.plural import plural
 from ai_assets.storage.digest import digest
 
 FORMAT = "ai-assets adaptation 1"
@@ -82,7 +83,7 @@ class Adaptation:
             raise AdaptationUnusable(f"it was fitted to vectors of {was}, and those here are of {now}")
         wanted = 1 + int(embedder["dimensions"])
         if list(self.numbers) != list(names) or any(len(row) != wanted for row in self.numbers.values()):
-            raise AdaptationUnusable(f"it does not have {wanted} numbers for each label")
+            raise AdaptationUnusable(f"it does not have {plural(wanted, 'number')} for each label")
 
 
 def labels_digest(described: Sequence[tuple[str, str]]) -> str:
