@@ -106,8 +106,10 @@ def test_a_killed_run_leaves_everything_readable_and_the_next_one_finishes_it(pr
         collection = write_draft(project, draft)
         run = start_run(project, "--all")
         wait_until_it_works(run)
+        started = time.monotonic()
         try:
             run.wait(moments.uniform(0, longest_s))
+            longest_s = min(longest_s, time.monotonic() - started)  # the machine is less busy than it was
         except subprocess.TimeoutExpired:
             run.kill()
             killed += 1
@@ -123,7 +125,7 @@ def test_a_killed_run_leaves_everything_readable_and_the_next_one_finishes_it(pr
         assert digests(project) == digests(reference) != before
         before = digests(project)
         assert set(partition_states(collection, project.stores()).values()) == {"awaiting sign-off"}
-    assert killed > TRIES / 2
+    assert killed >= TRIES / 2
     with stores.state.read() as connection:
         waiting = requests.find(connection, "notes", statuses=("open",))
         assert [request.partition for request in waiting] == DAYS

@@ -4,6 +4,7 @@ been is shown with its dollars.
 A few kills by default; AI_ASSETS_KILLS=100 makes it a hundred of each kind.
 """
 
+import itertools
 import os
 import random
 import time
@@ -26,15 +27,12 @@ pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("AI_ASSETS_KILLS", "0"))
 COUNT = 1000
-CHAT_S, EMBED_S = 0.9, 0.35
-"""About how long the asking takes, so that most kills come before its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
     id: str
     embed: bool
-    longest_s: float
     quick: int
 
     @property
@@ -46,8 +44,8 @@ class Case:
 
 
 CASES = (
-    Case(id="chat", embed=False, longest_s=CHAT_S, quick=3),
-    Case(id="embeddings", embed=True, longest_s=EMBED_S, quick=2),
+    Case(id="chat", embed=False, quick=3),
+    Case(id="embeddings", embed=True, quick=2),
 )
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 
@@ -113,9 +111,21 @@ def settled_now(state_url: str) -> set[str]:
     return set(keys)
 
 
+def wait_for_attempts(state_url: str, moments: random.Random, *processes: Asking) -> None:
+    """Until a random part of them is in the ledger: how long that takes is another thing on each machine."""
+    number, store = moments.randrange(COUNT * 3 // 4), StateStore(state_url)
+    try:
+        while rows(store, "SELECT count(*) AS made FROM attempts")[0].made < number:
+            if all(each.process.poll() is not None for each in processes):
+                break
+    finally:
+        store.close()
+    time.sleep(moments.uniform(0, 0.02))
+
+
 def started(state_url: str, settings: InferenceSettings, number: int = 1, **what: Any) -> Sequence[Asking]:
     """So many processes that ask the same from the same moment on."""
-    StateStore(state_url).close()  # made here, so that the clock measures the asking
+    StateStore(state_url).close()  # made here, so that kills come while it asks
     return together(*(Asking(state_url, settings, count=COUNT, **what) for _ in range(number)))
 
 
@@ -125,11 +135,11 @@ def test_a_killed_map_is_finished_by_the_next_one_and_pays_again_only_for_what_w
 ) -> None:
     moments, settings, interrupted = random.Random(7), declared(provider), 0
     requests = [case.request(number) for number in range(COUNT)]
-    for kill in range(case.kills):
+    for kill in itertools.count():
         state_url = f"sqlite:///{tmp_path}/{kill}.db"
         provider.reset()
         (process,) = started(state_url, settings, embed=case.embed)
-        time.sleep(moments.uniform(0, case.longest_s))
+        wait_for_attempts(state_url, moments, process)
         process.kill()
         in_flight, answered = in_flight_now(state_url), settled_now(state_url)
         results = ask(state_url, settings, requests)
@@ -138,7 +148,9 @@ def test_a_killed_map_is_finished_by_the_next_one_and_pays_again_only_for_what_w
         assert {result.call for result in results if isinstance(result, Answer) and result.reused} == answered
         check_paid_once(provider, state_url, settings, requests, in_flight)
         interrupted += 0 < len(answered) < COUNT or in_flight > 0
-    assert interrupted > case.kills / 3
+        if interrupted == case.kills:
+            break
+        assert kill < 10 * case.kills, "hardly any kill came in the middle"
 
 
 @pytest.mark.parametrize("case", CASES if KILLS else CASES[1:], ids=lambda case: case.id)
@@ -159,7 +171,7 @@ def check_four(case: Case, provider: Provider, state_url_of: Callable[[int], str
         state_url = state_url_of(kill)
         provider.reset()
         processes = started(state_url, settings, 4, embed=case.embed)
-        time.sleep(moments.uniform(0.05, case.longest_s))
+        wait_for_attempts(state_url, moments, *processes)
         for process in processes[:2]:
             process.process.kill()
         for process in processes[:2]:
