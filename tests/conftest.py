@@ -421,7 +421,7 @@ def state(state_url: str, tmp_path: Path) -> Iterator[StateStore]:
         yield store
 
 
-def eventually(claim: Callable[[], object], timeout_s: float = 40, *, said: Callable[[], object] | None = None) -> None:
+def eventually(claim: Callable[[], object], timeout_s: float = 90, *, said: Callable[[], object] | None = None) -> None:
     """Wait until it is so; a claim that does not come true in time is a failure, with what is `said` then."""
     deadline = time.monotonic() + timeout_s
     while not claim():

@@ -56,7 +56,7 @@ def listening(app: ASGIApp, port: int, http: Any = "auto") -> Iterator[None]:
         yield
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
 
 
 @contextmanager

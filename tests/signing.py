@@ -109,7 +109,7 @@ def knock_when_told(url: str, said: Connection, gate: Barrier) -> None:
     """Six sign-ins with a wrong password, as fast as they go."""
     state, outcomes = StateStore(url), []
     passwords._nobodys()
-    gate.wait(30)
+    gate.wait(60)
     for _ in range(6):
         try:
             passwords.authenticate(state, "ann", "wrong", "here")

@@ -285,7 +285,7 @@ def test_killed_in_the_middle_its_money_comes_back_and_the_next_goes_on(
     process = start(office, "--yes", "--max-usd", "1.5")
     eventually(lambda: provider.stats()["billed"] >= 4)
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert check_books(office.home.state_url, at_rest=False)["all/ever"].earmarked_nusd > NUSD
     provider.configure(latency_ms=5)
     again = office.cli("backfill", "notes", "--yes", "--max-usd", "1.5")

@@ -96,7 +96,9 @@ def test_four_processes_never_pass_a_limit_they_share(
     processes = together(*(Asking(state_url, declared, first=number * EACH, count=EACH) for number in range(4)))
     most = 0
     state = StateStore(state_url)
-    while any(process.process.poll() is None for process in processes):
+    asking_on = True
+    while asking_on:
+        asking_on = any(process.process.poll() is None for process in processes)  # and once more after their end
         with state.read() as connection:
             for row in connection.exec_driver_sql("SELECT spent_nusd + reserved_nusd + held_nusd AS used FROM budgets"):
                 most = max(most, row.used)

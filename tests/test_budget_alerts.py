@@ -190,7 +190,7 @@ def test_who_set_the_limit_is_told(state: StateStore) -> None:
 
 def give_when_told(url: str, settings: InferenceSettings, gate: Barrier, said: Connection) -> None:
     state = StateStore(url)
-    gate.wait(30)
+    gate.wait(60)
     said.send(len(alerts.give(state, settings, NOON)))
 
 

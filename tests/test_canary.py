@@ -264,7 +264,7 @@ def test_two_at_once_ask_once_and_what_a_killed_run_was_answered_is_not_asked_ag
     second = threading.Thread(target=other)
     second.start()
     for each in (first, second):
-        each.join(20)
+        each.join(60)
     provider.configure(latency_ms=0)
     number = len(requests_of(canary, 1))
     assert provider.stats()["billed"] == number

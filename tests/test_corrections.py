@@ -716,7 +716,7 @@ def test_two_people_at_once_are_both_recorded_and_the_later_counts(
     for _, line in people:
         line.send("go")
     for process, _ in people:
-        process.join(30)
+        process.join(60)
         assert process.exitcode == 0
     first, second = records(office, "corrected")
     assert {first.actor, second.actor} == {"ann", "bob"}
@@ -736,7 +736,7 @@ def test_somebody_who_dies_before_the_end_has_said_nothing(
         process.join(0.3)
         assert process.is_alive()
         process.kill()
-        process.join(30)
+        process.join(60)
     assert records(office, "corrected") == []
     with stores.state.read() as connection:
         assert corrections.history(connection, "notes", DOCUMENT) == []

@@ -145,7 +145,7 @@ def test_looking_at_a_request_is_one_record_per_person_and_hour(project: Project
 
 def look(url: str, keys: Path, request: SignoffRequest, gate: Barrier) -> None:
     state = StateStore(url, keys=keys)
-    gate.wait(30)
+    gate.wait(60)
     for _ in range(5):
         decisions.record_view(state, request, by=somebody("ann"))
 

@@ -116,7 +116,7 @@ def test_a_consumer_that_fails_leaves_nothing_running_even_if_the_collector_find
             del kept
             collected = threading.Event()
             loop.call_soon_threadsafe(lambda: (gc.collect(), collected.set()))
-            assert collected.wait(30)
+            assert collected.wait(60)
             calls = -1
             while calls != (calls := provider.stats()["calls"]):
                 time.sleep(0.5)
@@ -249,7 +249,7 @@ def test_an_engine_closed_at_any_moment_ends_every_map_and_leaves_no_intent(
     time.sleep(moment)
     engine.close()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert ends == ["closed", "closed"]
     state.close()
     assert set(states(local)) <= {"settled"}
@@ -274,8 +274,8 @@ def test_an_engine_closed_while_nobody_answers_records_what_was_open_as_ambiguou
             time.sleep(0.01)
         started = time.monotonic()
         engine.close()
-        assert time.monotonic() - started < 2
-        thread.join(5)
+        assert time.monotonic() - started < 20  # the calls would hang for a minute
+        thread.join(60)
         assert not thread.is_alive()
     assert states(local) == {"ambiguous": 5}
     check_books(local)
@@ -294,7 +294,7 @@ def test_an_interrupted_program_ends_promptly_and_accounts_for_every_call(
     program.process.send_signal(signal.SIGINT)
     started = time.monotonic()
     program.process.wait(timeout=30)
-    assert time.monotonic() - started < (8 if fault else 3)
+    assert time.monotonic() - started < 25
     complaints = program.complaints()
     program.kill()
     assert complaints.rstrip().endswith("KeyboardInterrupt")
@@ -314,7 +314,7 @@ def test_a_second_interruption_is_not_swallowed(provider: Provider, local: str) 
         time.sleep(0.3)
     started = time.monotonic()
     program.process.wait(timeout=30)
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 25
     program.kill()
     # Nothing is lost sight of: the next one that looks finds what was left.
     with opened(local, one(provider.url)) as engine:

@@ -51,7 +51,7 @@ def test_a_kill_at_any_instant_loses_no_decision_and_lets_nothing_out_unseen(
         process.start()
         time.sleep(chance.uniform(0.1, 1.5))
         process.kill()
-        process.join(30)
+        process.join(60)
         stores = office.stores()
         verification.verify(stores.state)
         with stores.state.read() as connection:

@@ -661,7 +661,7 @@ def test_a_conversion_that_takes_too_long_is_ended_and_the_next_one_works(tmp_pa
         started = time.monotonic()
         (slow,) = parse(parser, tmp_path, "a.pdf", slow_pdf())
         assert slow.reason == "took longer than 0.5 s"
-        assert time.monotonic() - started < 8  # most of it is the start of the process
+        assert time.monotonic() - started < 60  # most of it is the start of the process
         (quick,) = parse(parser, tmp_path, "b.html", "<p>fine")
         assert quick.text == "fine"
 
@@ -690,7 +690,7 @@ def test_a_converter_killed_between_two_documents_costs_none(parser: Parser, tmp
     parse(parser, tmp_path, "a.html", "<p>start")
     worker = worker_of(psutil.Process())
     worker.kill()
-    worker.wait(5)
+    worker.wait(60)
     (document,) = parse(parser, tmp_path, "b.html", "<p>fine")
     assert document.text == "fine"
 

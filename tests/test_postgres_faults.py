@@ -117,11 +117,11 @@ def test_no_connection_left_here(postgres: Postgres, monkeypatch: pytest.MonkeyP
     def hold() -> None:
         with store.read():
             inside.set()
-            done.wait(30)
+            done.wait(60)
 
     held = threading.Thread(target=hold)
     held.start()
-    assert inside.wait(30)
+    assert inside.wait(60)
     with pytest.raises(StateUnavailable, match="all connections of this process were in use"), store.read():
         pass
     done.set()

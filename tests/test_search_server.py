@@ -179,7 +179,7 @@ def running(project: Project) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        said, _ = process.communicate(timeout=20)
+        said, _ = process.communicate(timeout=60)
     assert process.returncode in (0, -signal.SIGTERM), said
     [line] = said.splitlines()
     assert line.startswith("Search is at http://localhost:")

@@ -225,7 +225,7 @@ def test_new_requests_are_told_of_once_and_decided_ones_never(state: StateStore,
 def run_sensor(root: Path, url: str, keys: Path, moments: list[str], gate: Barrier) -> None:
     collection, state = load_collection(root / "collections", "notes"), StateStore(url, keys=keys)
     for moment in moments:
-        gate.wait(30)
+        gate.wait(60)
         sla.announce(state, [collection], moment, 0)
         sla.advance(state, [collection], moment)
 

@@ -101,7 +101,7 @@ class Up:
 
     def end(self, how: signal.Signals = signal.SIGINT) -> int:
         self.process.send_signal(how)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
     def left(self) -> list[psutil.Process]:
         return started_by_up(self.home.root)
@@ -157,13 +157,13 @@ def test_the_page_answers_and_all_is_well(running: Up) -> None:
 
 def test_a_second_up_on_the_same_home_names_the_first(running: Up) -> None:
     second = Up(running.folder)
-    assert second.process.wait(30) == 2
+    assert second.process.wait(60) == 2
     assert f"already running on {running.home.root} (pid {running.process.pid})" in second.said
 
 
 def test_a_busy_port_is_refused_by_name_before_anything_starts(running: Up, tmp_path: Path) -> None:
     other = Up(tmp_path / "other", port=running.port)
-    assert other.process.wait(30) == 2
+    assert other.process.wait(60) == 2
     assert f"Port {running.port} is already used by python" in other.said
     assert f"--port {running.port + 10}" in other.said
     assert list(other.home.logs.iterdir()) == []
@@ -227,7 +227,7 @@ def test_after_a_power_cut_the_next_up_reports_the_run_failed_and_sigkill_leaves
     run = up.launch_slow_run()
     for process in reversed([psutil.Process(up.process.pid), *up.left(), up.warden()]):
         process.kill()
-    up.process.wait(30)
+    up.process.wait(60)
     again = Up(up.folder, port=up.port).ready()
     assert run in again.said
     assert outcome(again, run) == ("FAILURE", True)

@@ -133,7 +133,7 @@ class Site:
         with requests.Session() as session:
             session.trust_env = False
             answer = session.post(
-                f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=30
+                f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=60
             ).json()
         assert "errors" not in answer, answer
         return next(iter(answer["data"].values()))
@@ -444,7 +444,7 @@ def test_without_approval_materialize_fails_and_a_forged_sign_off_changes_nothin
         }
         with requests.Session() as session:
             session.trust_env = False
-            answer = session.post(f"{site.url}/report_asset_materialization/papers/sign_off", json=forged, timeout=30)
+            answer = session.post(f"{site.url}/report_asset_materialization/papers/sign_off", json=forged, timeout=60)
         assert answer.ok
     page.goto("/assets/papers/published")
     page.get_by_role("button", name="Materialize").first.click()

@@ -76,7 +76,7 @@ class Program:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=60)
 
 
 def spend_more(home: Home, amount_nusd: int) -> None:

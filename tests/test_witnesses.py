@@ -226,7 +226,7 @@ def serving() -> Iterator[Web]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             found.got.append(body)
-            found.may_answer.wait(20)
+            found.may_answer.wait(60)
             self.send_response(found.status)
             self.end_headers()
             self.wfile.write(found.answer(body))
