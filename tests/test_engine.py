@@ -201,7 +201,8 @@ def test_a_cancelled_task_asks_nothing_more(provider: Provider, local: str) -> N
                 pass
 
         task = asyncio.create_task(asks())
-        await asyncio.sleep(0.3)
+        while not provider.stats()["delivered"]:
+            await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

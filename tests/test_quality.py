@@ -427,7 +427,7 @@ def test_the_library_hashes_no_value_for_a_marker_and_is_left_as_it_was() -> Non
 
 
 def test_six_expectations_on_a_thousand_rows_take_little_time() -> None:
-    """Measured 45 ms of processor time, as the machine may be busy."""
+    """Measured 45 ms of processor time; ten times that on the busiest machine."""
     documents = suite(*SIX)
     documents.run(DOCUMENTS)
     spent = []
@@ -435,4 +435,4 @@ def test_six_expectations_on_a_thousand_rows_take_little_time() -> None:
         start = time.process_time()
         documents.run(DOCUMENTS)
         spent.append(time.process_time() - start)
-    assert min(spent) < 0.25
+    assert min(spent) < 0.5
