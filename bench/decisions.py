@@ -217,13 +217,13 @@ class Clocks:
     def running(self) -> Any:
         from contextlib import ExitStack
 
-        from ai_assets.run.datasets import evaluation_scores
+        from ai_assets.run.datasets import evaluation_scores, score_gates
         from ai_assets.signoff.drifting import DriftBench
         from ai_assets.storage.index import SearchIndex
 
         stack = ExitStack()
         self._time(stack, evaluation_scores, "build", "evaluation")
-        self._time(stack, evaluation_scores, "gate_verdicts", "gates")
+        self._time(stack, score_gates, "gate_verdicts", "gates")
         self._time(stack, DriftBench, "found", "drift")
         ask = SearchIndex.documents_found
 

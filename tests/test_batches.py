@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from collector import Collector as Collecting
+from conftest import eventually
 from engines import CALLER, PRICE, ask, attempts, check_books, one, question, questions, rows, states, to_embed
 from provider import Provider
 
@@ -38,7 +39,8 @@ def running() -> Iterator[Provider]:
 @pytest.fixture
 def provider(running: Provider) -> Provider:
     running.reset()
-    running.configure(batch_seconds=0.1, fault={}, batch_queue_tokens=None, key=None)
+    running.configure(batch_seconds=0.1, batch_late_seconds=0.5, clock_ahead_s=0, fault={}, batch_queue_tokens=None,
+                      key=None)  # fmt: skip
     return running
 
 
@@ -570,14 +572,17 @@ def test_a_batch_that_never_appears_is_made_again(desk: Desk, provider: Provider
 
 
 def test_what_appears_after_it_was_made_again_is_found_at_the_end(desk: Desk, provider: Provider) -> None:
-    provider.configure(batch_seconds=2)
+    provider.configure(batch_seconds=600, batch_late_seconds=600)
     provider.batch_script({"request": "create", "fault": "lost_later"})
     desk.ask(questions(5))
     desk.hurry()
     desk.collect()  # not there: it is to be made again
     desk.collect()
+    assert len(provider.batches()) == 1
+    provider.configure(batch_late_seconds=0)
+    eventually(lambda: len(provider.batches()) == 2)
+    provider.configure(clock_ahead_s=700)
     desk.until_ended()
-    assert len(provider.batches()) == 2
     first, second = desk.jobs
     assert second.duplicate_of == first.job_id
     billed = provider.stats()["billed_batch"]

@@ -32,7 +32,7 @@ from ai_assets.inference.records import Answer, Request
 from ai_assets.planning.plan import plan
 from ai_assets.rehearsal.judging import rating
 from ai_assets.rehearsal.reading import Reading, read
-from ai_assets.run.datasets.evaluation_scores import gate_verdicts
+from ai_assets.run.datasets.score_gates import gate_verdicts
 from ai_assets.run.errors import PartitionsFailed
 from ai_assets.signoff import given_ratings, verification
 from ai_assets.signoff.audit_errors import AuditBroken

@@ -21,7 +21,7 @@ from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.forgetting.erasing import forget
 from ai_assets.inference.load import load_inference
 from ai_assets.planning.plan import plan
-from ai_assets.run.datasets.evaluation_scores import gate_verdicts
+from ai_assets.run.datasets.score_gates import gate_verdicts
 from ai_assets.run.errors import EmbeddingUnknown
 from ai_assets.run.explain import explain, search
 from ai_assets.signoff import integrity, proving, releases

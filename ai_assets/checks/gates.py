@@ -50,7 +50,7 @@ class GatesCheck(Check):
         return [CheckSpec(name=GATES_CHECK, asset="evaluation_scores", description=description, blocking=True)]
 
     def run(self, context: CheckContext, dataset: Dataset) -> CheckResult:
-        from ai_assets.run.datasets.evaluation_scores import gate_verdicts
+        from ai_assets.run.datasets.score_gates import gate_verdicts
 
         verdicts = gate_verdicts(context.work, dataset.manifest)
         metrics = [verdict.metric for verdict in verdicts]

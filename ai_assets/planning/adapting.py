@@ -23,7 +23,7 @@ from ai_assets.planning.preview import PreviewWork
 from ai_assets.run.datasets.admitted import admitted
 from ai_assets.run.datasets.builtin_classifier import adapted_classifier, unfitted_classifier
 from ai_assets.run.datasets.classification import COLUMNS, input_digest
-from ai_assets.run.datasets.evaluation_scores import CorpusEvaluation
+from ai_assets.run.datasets.golden_items import GoldenItems
 from ai_assets.signoff.corrections import uncorrected
 from ai_assets.signoff.golden_labels import partitions_of
 from ai_assets.stages.classify.adaptation import Adaptation, FittedOn
@@ -172,8 +172,8 @@ class Adapting:
     def _golden_labels(self) -> Mapping[str, str]:
         if self._work.collection.judged_stage != self._stage or not self._work.collection.judges_labels:
             return {}
-        corpus = CorpusEvaluation(self._work)
-        return {name: label for name, label in corpus.golden.items() if name not in corpus.teaching}
+        golden = GoldenItems(self._work)
+        return {name: label for name, label in golden.labels.items() if name not in golden.teaching}
 
     def _drawn(self) -> tuple[list[DrawnText], list[DrawnText], int]:
         """The sample; golden documents; and how many texts there were to draw from. A text that is there several times

@@ -18,7 +18,7 @@ from ai_assets.rehearsal.wire import GARBAGE
 
 WINDOW_S = 24 * 3600
 _STEPS = 10
-_CLOCK_S = 0.01
+CLOCK_S = 0.01
 """The clock may be set meanwhile, and is looked at so often."""
 _VALIDATION_SHARE = 0.1
 _MOST_ERRORS = 20
@@ -169,11 +169,11 @@ class BatchWork:
         """By the provider's clock, or until the batch is cancelled."""
         while not self._batch.cancelled.is_set() and (left_s := moment - self._session.now()) > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._batch.cancelled.wait(), min(left_s, _CLOCK_S))
+                await asyncio.wait_for(self._batch.cancelled.wait(), min(left_s, CLOCK_S))
 
     async def _wait_until(self, moment: float) -> None:
         while (left_s := moment - self._session.now()) > 0:
-            await asyncio.sleep(min(left_s, _CLOCK_S))
+            await asyncio.sleep(min(left_s, CLOCK_S))
 
     def _write(self) -> None:
         if self._answers:

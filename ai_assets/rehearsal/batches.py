@@ -5,7 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
-from ai_assets.rehearsal.batch_work import Batch, BatchWork, StoredFile
+from ai_assets.rehearsal.batch_work import CLOCK_S, Batch, BatchWork, StoredFile
 from ai_assets.rehearsal.calls import CHAT, EMBEDDINGS
 from ai_assets.rehearsal.daily_usage import key_id_of
 from ai_assets.rehearsal.errors import Refusal
@@ -17,7 +17,6 @@ _ENDPOINTS = (CHAT, EMBEDDINGS)
 _ENDED = ("completed", "failed", "expired", "cancelled")
 _DEFAULT_PAGE = 20
 _LARGEST_PAGE = 100
-_LATER_S = 0.5
 
 
 class BatchDesk:
@@ -60,7 +59,9 @@ class BatchDesk:
         return await self._done(request)
 
     async def _done_later(self, request: web.BaseRequest) -> None:
-        await asyncio.sleep(_LATER_S)
+        asked = self._session.now()
+        while self._session.now() - asked < self._session.behaviour.batch_late_seconds:  # until then it may change
+            await asyncio.sleep(CLOCK_S)
         await self._done(request)
 
     async def _done(self, request: web.BaseRequest) -> web.StreamResponse:

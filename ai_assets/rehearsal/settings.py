@@ -70,6 +70,8 @@ class Behaviour(BaseModel):
     batch_seconds: float = Field(default=2.0, ge=0)
     batch_cancel_seconds: float = Field(default=0.0, ge=0)
     """From the request to cancel a batch to its final state."""
+    batch_late_seconds: float = Field(default=0.5, ge=0)
+    """From a request with the fault `lost_later` to its being done."""
     clock_ahead_s: float = Field(default=0.0, ge=0)
     """Of the clock that batches go by: setting it advances them by hours in no time."""
     batch_queue_tokens: int | None = Field(default=None, ge=1)
@@ -180,7 +182,7 @@ class Rule(BaseModel):
 BatchRequestKind = Literal["upload", "list_files", "create", "list", "retrieve", "content", "cancel"]
 BatchFault = Literal[
     "lost",  # it is done, and the connection is reset instead of the answer
-    "lost_later",  # the connection is reset, and it is done half a second later
+    "lost_later",  # the connection is reset, and it is done after `batch_late_seconds`
     "twice",  # it is done twice, and the connection is reset instead of the answer
     "reset",  # nothing is done, and the connection is reset
     "unavailable",  # nothing is done: 503

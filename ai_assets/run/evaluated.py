@@ -15,7 +15,7 @@ from ai_assets.evaluation.slices import SliceScore
 from ai_assets.evaluation.verdict import GateVerdict
 from ai_assets.run.context import Work
 from ai_assets.run.datasets.answered import verdict_of
-from ai_assets.run.datasets.evaluation_scores import gate_verdicts, verdicts_by_scores
+from ai_assets.run.datasets.score_gates import gate_verdicts, verdicts_by_scores
 from ai_assets.signoff import releases, requests
 from ai_assets.signoff.errors import ReleaseAltered
 from ai_assets.signoff.release_cards import scores_in, with_intervals

@@ -17,7 +17,7 @@ from ai_assets.inference.settings import InferenceSettings
 from ai_assets.planning.backfills import usual_cap
 from ai_assets.planning.plan import plan, plan_of_documents
 from ai_assets.planning.records import NOTHING, Money, Plan
-from ai_assets.run.datasets.evaluation_scores import CorpusEvaluation
+from ai_assets.run.datasets.golden_items import GoldenItems
 from ai_assets.run.spending_policy import SpendingQuestion
 from ai_assets.shadow import records
 from ai_assets.shadow.asking import ShadowCap, ShadowWork, compared, run_id_of
@@ -135,7 +135,7 @@ def _golden(work: ShadowWork, stage: PromptStage) -> Mapping[str, str]:
     """Golden labels of the stage by document, where they judge it; none that it is shown."""
     if work.collection.judged_stage != stage or not work.collection.judges_labels:
         return {}
-    return CorpusEvaluation(work).truth
+    return GoldenItems(work).truth
 
 
 def _spec(

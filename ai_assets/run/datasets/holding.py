@@ -224,11 +224,11 @@ class _Holding:
 
     @cached_property
     def _verdicts(self) -> Sequence[GateVerdict]:
-        from ai_assets.run.datasets import answered, evaluation_scores
+        from ai_assets.run.datasets import answered, score_gates
 
         judged = [*answered.all_verdicts(self.work, self.partition), *ceiling_verdicts(self.work, self.partition)]
         scores = self.manifests.get("evaluation_scores")
-        return [*judged, *(evaluation_scores.gate_verdicts(self.work, scores) if scores is not None else ())]
+        return [*judged, *(score_gates.gate_verdicts(self.work, scores) if scores is not None else ())]
 
     def _by_rule(self, stage: str, declared: HoldSettings, document: str, row: Row) -> str | None:
         assert declared.rule is not None

@@ -63,7 +63,7 @@ def paired_search(corpus: "CorpusEvaluation", live: Release) -> PairedSearch:
         kept = _answers_of(corpus.work, live)
         there = kept.there(wanted, partial(index.documents_there, live.index_version))
         relevant = {
-            item.query: tuple(name for name in item.documents if name in there and corpus.is_searchable(name))
+            item.query: tuple(name for name in item.documents if name in there and corpus.golden.is_searchable(name))
             for item in corpus.queries
         }
         texts = [query for query, names in relevant.items() if names]

@@ -127,9 +127,9 @@ def _verdicts(work: Work, partition: str) -> list[GateVerdict]:
     found = [*answered.all_verdicts(work, partition), *ceiling_verdicts(work, partition)]
     if work.collection.settings.score_gates:
         scores = work.input("release_candidate", partition, "evaluation_scores")
-        from ai_assets.run.datasets import evaluation_scores  # a further process of a run judges nothing
+        from ai_assets.run.datasets import score_gates  # a further process of a run judges nothing
 
-        return [*evaluation_scores.gate_verdicts(work, scores), *found]
+        return [*score_gates.gate_verdicts(work, scores), *found]
     return found
 
 
