@@ -44,8 +44,8 @@ OF_BUILTIN = (
 )
 OF_TORCH = (
     "A row is a document with its label ({labels}), confidence and runner-up, by a model that is loaded here. A "
-    "person's correction overrides the model's label. Stale when the document, the labels, the model or the corrections "
-    "change."
+    "person's correction overrides the model's label. Stale when the document, the labels, the model or the "
+    "corrections change."
 )
 
 
