@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from conftest import DAYS, Project
 
+from ai_assets.base import extras
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection
 from ai_assets.inference.load import load_inference
+from ai_assets.local_models.presence import why_not_here
 from ai_assets.planning.plan import plan
 from ai_assets.planning.records import DevicePlan
 from ai_assets.run.errors import PartitionsFailed
@@ -139,6 +141,45 @@ def test_a_plan_counts_what_is_to_be_labelled(project: Project) -> None:
     assert (found.stage, found.device, found.model, found.price) == ("triage", "cpu", "topics", "36/h")
     assert (found.texts, found.kept, found.seconds, found.cost_nusd) == (3, 0, None, None)
     assert found.input_tokens > 0
+
+
+@NO_TORCH
+def test_a_plan_says_that_torch_is_missing_as_the_run_would(project: Project) -> None:
+    model(project)
+    project.document(f"{DAY}/a.txt", "The pump leaks.")
+    found = plan(declare(project), project.stores(), load_inference(project.root / "inference.yaml"))
+    assert list(found.notes) == [
+        "triage could not be computed on this machine: the backend 'torch' takes the package torch, which is missing: "
+        "pip install 'ai-assets[gpu]'."
+    ]
+
+
+@NO_TORCH
+def test_the_doctor_says_that_torch_is_missing(project: Project) -> None:
+    model(project)
+    declare(project)
+    said = project.cli("doctor", "--json").stdout
+    (found,) = [each for each in json.loads(said)["findings"] if each["looked_at"] == "extra gpu"]
+    assert (found["level"], "The backend 'torch' of collection 'notes'" in found["found"]) == ("error", True)
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "torch", "says"),
+    [
+        ("cuda", [], "2.9", "no GPU is seen by nvidia-smi and in /dev, so there is no cuda; write device: cpu or auto"),
+        ("cuda:1", ["GPU-a"], "2.9", "1 GPU is seen by nvidia-smi and in /dev, so there is no cuda:1"),
+        ("cuda", ["GPU-a"], "2.9+cpu", "torch 2.9+cpu is built for processors alone, so it cannot use cuda"),
+        ("cuda", ["GPU-a"], "2.9+cu130", None),
+        ("auto", [], "2.9+cpu", None),
+        ("cpu", [], "2.9+cpu", None),
+    ],
+)
+def test_a_device_that_is_not_there_is_said_before_a_run(
+    monkeypatch: pytest.MonkeyPatch, device: str, gpus: list[str], torch: str, says: str | None
+) -> None:
+    monkeypatch.setattr(extras, "EXTRAS", {**extras.EXTRAS, "gpu": ()})
+    found = why_not_here("torch", device, gpus=gpus, torch=torch)
+    assert found == says if says is None else says in str(found)
 
 
 @NO_TORCH

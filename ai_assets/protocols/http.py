@@ -76,8 +76,8 @@ def _is_packed(response: aiohttp.ClientResponse) -> bool:
 
 
 async def _lines(response: aiohttp.ClientResponse, most: int) -> AsyncIterator[bytes]:
-    """As they come, the last one without its end too. A line may be as long as the answer: aiohttp's own reader gives up
-    at 128 KiB."""
+    """As they come, the last one without its end too. A line may be as long as the answer: aiohttp's own reader gives
+    up at 128 KiB."""
     held, size = list[bytes](), 0
     async for piece in response.content.iter_any():
         size += len(piece)
