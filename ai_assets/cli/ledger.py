@@ -184,8 +184,8 @@ def _resolve(
             else [item for name in asked for item in resolving.named(connection, name)]
         )
         chosen = list(dict.fromkeys(found))
-        for item in chosen:
-            require_admin(who, item.collection, "saying what was billed")
+        for each in chosen:
+            require_admin(who, each.collection, "saying what was billed")
         if verdict.usd is not None and len(chosen) > 1:
             listed = ", ".join(item.attempt for item in chosen)
             raise typer.BadParameter(f"--usd is the cost of one attempt, and these are several: {listed}")
