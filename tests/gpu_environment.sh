@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs tests/test_torch_models.py and tests/test_gpu_bench.py with torch for processors: $1 is the project's environment, $2 the one with torch.
+# Runs tests/test_torch_models.py, tests/test_torch_classifiers.py and tests/test_gpu_bench.py with torch for processors: $1 is the project's environment, $2 the one with torch.
 # torch is not in requirements.lock: it is larger than all the rest, and most machines want another build of it.
 set -eu
 shared=$1 venv=$2
@@ -22,4 +22,4 @@ if [ ! -f "$venv/.set-up" ]; then
     printf '%s\n%s\n' "$(pwd)" "$found" >"$here/zz_project.pth"
     touch "$venv/.set-up"
 fi
-"$venv/bin/python" -m pytest tests/test_torch_models.py tests/test_gpu_bench.py "$@"
+"$venv/bin/python" -m pytest tests/test_torch_models.py tests/test_torch_classifiers.py tests/test_gpu_bench.py "$@"

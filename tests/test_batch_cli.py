@@ -8,6 +8,7 @@ import pytest
 from conftest import STAGE, Project
 from engines import check_books, declare
 from provider import Provider
+from signing import PASSWORD, known
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +61,25 @@ def test_a_run_says_what_it_waits_for_and_waits_when_it_is_told_to(notes: Projec
     assert len(batches(notes, "--all")) == 2
     assert provider.stats()["billed_twice"] == 0
     assert "No batch is meant by 'zz'" in notes.cli("batches", "show", "zz").stderr
+
+
+def test_a_batch_is_cancelled_by_an_administrator_who_proves_it_where_anybody_is_known(
+    notes: Project, provider: Provider
+) -> None:
+    provider.configure(batch_seconds=3600)
+    said(notes, "run", "notes")
+    (batch,) = batches(notes)
+    state = notes.stores().state
+    known(state, "ada", "admin", "notes")
+    known(state, "ann", "approver")
+    refused = notes.cli("batches", "cancel", batch["job"], "--by", "ann", AI_ASSETS_PASSWORD=PASSWORD)
+    assert refused.returncode == 2
+    assert "cancelling a batch takes the role admin in notes" in refused.stderr
+    unproved = notes.cli("batches", "cancel", batch["job"], "--by", "ada")
+    assert (unproved.returncode, "AI_ASSETS_PASSWORD" in unproved.stderr) == (2, True)
+    assert batches(notes)[0]["state"] == "submitted"
+    done = notes.cli("batches", "cancel", batch["job"], "--by", "ada", AI_ASSETS_PASSWORD=PASSWORD)
+    assert (done.returncode, "is being cancelled" in done.stdout) == (0, True)
 
 
 def test_a_run_whose_batch_is_refused_does_not_say_that_it_waits_for_it(notes: Project, provider: Provider) -> None:

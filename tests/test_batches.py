@@ -24,6 +24,7 @@ from ai_assets.inference.records import Answer, Request, Result, Unanswered
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.storage.leases import Lease
 from ai_assets.storage.state import StateStore
+from ai_assets.storage.state import now as store_now
 from ai_assets.telemetry.command_span import batches_told
 from ai_assets.telemetry.trace_context import trace_of_run
 
@@ -569,6 +570,47 @@ def test_a_batch_that_never_appears_is_made_again(desk: Desk, provider: Provider
     desk.until_ended()
     assert len(provider.batches()) == 1
     assert kinds(desk.ask(questions(5))) == ["Answer"] * 5
+
+
+def test_a_batch_that_never_appears_is_given_up_after_an_hour_and_its_lines_may_be_billed(
+    desk: Desk, provider: Provider
+) -> None:
+    provider.batch_script({"request": "create", "fault": "reset", "times": 99})
+    desk.ask(questions(5))
+    for _try in range(4):
+        desk.hurry()
+        desk.collect()
+    (job,) = desk.jobs
+    assert job.state in ("uploaded", "creating"), "within the hour it is made again"
+    _lasts(desk, 1800)
+    desk.hurry()
+    desk.collect()
+    desk.hurry()
+    desk.collect()
+    (job,) = desk.jobs
+    if job.state == "creating":
+        desk.hurry()
+        desk.collect()
+        (job,) = desk.jobs
+    assert job.state == "uploaded"
+    assert job.next_look_at is not None
+    assert job.next_look_at > jobs.plus(store_now(), 600), "a pause is as long as all of it so far, up to 15 minutes"
+    _lasts(desk, 3700)
+    for _step in range(2):
+        desk.hurry()
+        desk.collect()
+    (job,) = desk.jobs
+    assert job.state == "ended"
+    assert job.message.startswith("the batch was refused: no answer to its creation could be read for an hour")
+    assert {row.state for row in attempts(desk.url)} == {"ambiguous"}, "it may appear yet, and be billed"
+    check_books(desk.state)
+
+
+def _lasts(desk: Desk, seconds: float) -> None:
+    """As if it had been tried for so long."""
+    with desk.state.write() as connection:
+        for job in jobs.unended(connection):
+            jobs.change(connection, job, intent_at=jobs.plus(store_now(), -seconds))
 
 
 def test_what_appears_after_it_was_made_again_is_found_at_the_end(desk: Desk, provider: Provider) -> None:

@@ -128,7 +128,7 @@ WRONG = [
     Case(id="a rule for an endpoint elsewhere", text=BASE + "routes:\n  default:\n    endpoints: [mini]\n    rules:\n    - {use: large, slower_than_s: 5}\n", says=":10: routes.default.rules.0.use: 'large' is no endpoint of this route; known here: mini"),
     Case(id="a rule with two conditions", text=BASE + "routes:\n  default:\n    endpoints: [mini]\n    rules:\n    - {use: mini, slower_than_s: 5, longer_than_tokens: 9}\n", says=":10: routes.default.rules.0: a rule has either 'longer_than_tokens' or 'slower_than_s', and this one has both"),
     Case(id="a rule without condition", text=BASE + "routes:\n  default:\n    endpoints: [mini]\n    rules: [{use: mini}]\n", says=":9: routes.default.rules.0: a rule has either 'longer_than_tokens' or 'slower_than_s', and this one has neither"),
-    Case(id="fallback on no error", text=BASE + "routes:\n  default: {endpoints: [mini], fallback_on: [busy]}\n", says=":7: routes.default.fallback_on.0: should be 'rate_limited', 'tier_unavailable', 'overloaded', 'server_error', 'gateway_error', 'unreachable', 'timeout', 'connection_lost', 'garbled', 'malformed', 'auth', 'quota', 'refused', 'context_too_long', 'invalid_output', 'not_run', 'in_batch', 'outside_window', 'held', 'budget' or 'unhashable' (found 'busy')"),
+    Case(id="fallback on no error", text=BASE + "routes:\n  default: {endpoints: [mini], fallback_on: [busy]}\n", says=":7: routes.default.fallback_on.0: should be 'rate_limited', 'tier_unavailable', 'overloaded', 'server_error', 'gateway_error', 'unreachable', 'timeout', 'connection_lost', 'garbled', 'too_large', 'malformed', 'auth', 'quota', 'refused', 'context_too_long', 'invalid_output', 'not_run', 'in_batch', 'outside_window', 'held', 'budget' or 'unhashable' (found 'busy')"),
     *(
         Case(id=f"fallback on {error}", text=BASE + f"routes:\n  default:\n    endpoints: [mini]\n    fallback_on: [timeout, {error}]\n", says=f":9: routes.default.fallback_on.1: no fallback after '{error}': {why}")
         for error, why in NO_FALLBACK.items()
@@ -239,7 +239,7 @@ def test_the_error_is_one_a_person_can_mend() -> None:
 
 
 def test_whether_the_next_endpoint_may_be_tried_is_said_of_every_class() -> None:
-    assert sorted([*NO_FALLBACK, *RETRYABLE, "quota"]) == sorted(get_args(ErrorClass))
+    assert sorted([*NO_FALLBACK, *RETRYABLE, "too_large", "quota"]) == sorted(get_args(ErrorClass))
 
 
 def test_the_shipped_file_needs_no_key_and_every_endpoint_has_a_price() -> None:

@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from conftest import REPOSITORY, Project
 from provider import Provider
+from signing import PASSWORD, known
 
 from ai_assets.cli.output import money
 from ai_assets.inference import history
@@ -228,6 +229,33 @@ def test_a_verdict_moves_the_money_and_is_in_the_audit_trail(
     assert (record.actor, record.action, record.subject["attempt"]) == ("maria", "resolved", lost.attempt)
     assert verification.verify(state).records == 1
     assert desk.project.cli("audit", "verify").returncode == 0
+
+
+def test_a_verdict_takes_an_administrator_who_proves_it_where_anybody_is_known(desk: Desk) -> None:
+    (lost,) = desk.lose("pump")
+    state = StateStore(desk.url)
+    known(state, "ada", "admin", "mail")
+    known(state, "ann", "approver")
+    known(state, "eve", "admin", "claims")
+
+    def resolve(by: str, **environment: str) -> Any:
+        return desk.project.cli("ledger", "resolve", lost.attempt, "--not-billed", "--by", by, **environment)
+
+    before = desk.budget()
+    for by, environment, says in [
+        ("ada", {}, "AI_ASSETS_PASSWORD"),
+        ("ada", {"AI_ASSETS_PASSWORD": "guessed-wrongly"}, "That name and password do not belong"),
+        ("ann", {"AI_ASSETS_PASSWORD": PASSWORD}, "saying what was billed takes the role admin in mail"),
+        ("eve", {"AI_ASSETS_PASSWORD": PASSWORD}, "saying what was billed takes the role admin in mail"),
+    ]:
+        refused = resolve(by, **environment)
+        assert refused.returncode == 2
+        assert says in refused.stderr
+        assert desk.budget() == before, by
+    assert resolve("ada", AI_ASSETS_PASSWORD=PASSWORD).returncode == 0
+    with StateStore(desk.url, keys=desk.project.home.keys).read() as connection:
+        (record,) = audit.records(connection, collection="mail")
+    assert (record.actor, record.action) == ("ada", "resolved")
 
 
 def test_a_verdict_is_given_once(desk: Desk) -> None:

@@ -359,7 +359,7 @@ def test_a_plan_says_what_own_hardware_would_take(office: Project) -> None:
     shown = CliRunner().invoke(
         app, ["plan", "notes"], env={"AI_ASSETS_HOME": str(office.home.root)}, terminal_width=200
     )
-    assert "models that are loaded here would embed 1 text." in shown.output
+    assert "models that are loaded here would read 1 text." in shown.output
     assert "36/h" in shown.output
 
 

@@ -22,6 +22,7 @@ POLICY: dict[ErrorClass, tuple[int, float, float] | None] = {
     "timeout": (3, 1, 30),
     "connection_lost": (3, 0.5, 30),
     "garbled": (2, 0.5, 30),
+    "too_large": None,
     "malformed": None,
     "auth": None,
     "quota": None,

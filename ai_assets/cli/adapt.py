@@ -73,10 +73,10 @@ def adapt(
 
 
 def adaptable(chosen: Collection, wanted: str | None) -> ClassifyStage:
-    found = [each for each in chosen.labelling if each.route is None]
+    found = [each for each in chosen.labelling if each.is_builtin]
     if wanted is not None:
         named = next((each for each in chosen.stages if each.name == wanted), None)
-        if not isinstance(named, ClassifyStage) or named.route is not None:
+        if not isinstance(named, ClassifyStage) or not named.is_builtin:
             raise StageNotAdaptable(chosen.name, wanted, [each.name for each in found], exists=named is not None)
         return named
     if len(found) != 1:

@@ -20,6 +20,7 @@ from ai_assets.cli.output import (
     stores_to_read,
     table,
 )
+from ai_assets.cli.signing import administrator, require_admin
 from ai_assets.collection.catalog import Catalog
 from ai_assets.inference.batch import jobs
 from ai_assets.inference.batch.collecting import Collector
@@ -78,13 +79,15 @@ def show(named: Named, as_json: AsJson = False) -> None:
 
 @app.command("cancel")
 def cancel(named: Named, by: By = None, as_json: AsJson = False) -> None:
-    """Stop a batch. What was done by then is paid and kept; the rest is free, and no run asks for it by itself."""
-    places = stores()
+    """Stop a batch. What was done by then is paid and kept; the rest is free, and no run asks for it by itself. For an
+    administrator of its collection, by password; where nobody is known yet, the name is only noted."""
+    places, who = stores(), administrator(by)
     with places.state.read() as connection:
         job = _the_one(connection, named)
+    require_admin(who, job.collection, "cancelling a batch")
     settings = Catalog(home()).inference_of(job.collection)
     with Collector(settings, places.state) as collector:
-        collector.cancel(job, person(by))
+        collector.cancel(job, who.name if who else person(by))
     with places.state.read() as connection:
         found = _described(connection, jobs.get(connection, job.job_id))
     if as_json:

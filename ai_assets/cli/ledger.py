@@ -23,6 +23,7 @@ from ai_assets.cli.output import (
     table,
 )
 from ai_assets.cli.reconcile import reconcile
+from ai_assets.cli.signing import administrator, require_admin
 from ai_assets.inference import history, resolving
 from ai_assets.inference.answer_text import answer_text
 from ai_assets.inference.history import Attempt, BudgetRow, Call
@@ -31,6 +32,7 @@ from ai_assets.inference.records import LOST
 from ai_assets.inference.resolving import Resolution, ResolvedAttempt
 from ai_assets.inference.ways import way_of
 from ai_assets.signoff import audit
+from ai_assets.signoff.people import Person
 from ai_assets.storage.state import StateStore
 
 SHOWN_CHARACTERS = 400
@@ -133,15 +135,17 @@ def resolve(
     note: Annotated[str | None, typer.Option(help="Recorded with it.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether attempts were billed: budgets get back what was not, and the audit trail has who said so."""
+    """Say whether attempts were billed: budgets get back what was not. For an administrator of their collections, by
+    password; where nobody is known yet, the name is only noted."""
     if bool(asked) == (run is not None):
         raise typer.BadParameter("name calls or attempts, or give --all-of-run RUN")
     if billed is None:
         raise typer.BadParameter("say --billed or --not-billed")
     if usd is not None and not billed:
         raise typer.BadParameter("--usd is an amount that was billed; it does not go with --not-billed")
-    verdict = Resolution(billed=billed, by=person(by), usd=usd, note=note)
-    resolved = _resolve(stores().state, asked or [], run, verdict)
+    who = administrator(by)
+    verdict = Resolution(billed=billed, by=who.name if who else person(by), usd=usd, note=note)
+    resolved = _resolve(stores().state, asked or [], run, verdict, who)
     if as_json:
         print_json([asdict(item) for item in resolved])
         return
@@ -168,7 +172,9 @@ def list_budgets(as_json: AsJson = False) -> None:
     table("Budgets", ("budget", *columns, "used"), rows, columns)
 
 
-def _resolve(state: StateStore, asked: Sequence[str], run: str | None, verdict: Resolution) -> list[ResolvedAttempt]:
+def _resolve(
+    state: StateStore, asked: Sequence[str], run: str | None, verdict: Resolution, who: Person | None
+) -> list[ResolvedAttempt]:
     """One transaction: attempts, budgets and the audit trail change together or not at all."""
     with state.write() as connection:
         resolving.reap(connection)
@@ -178,6 +184,8 @@ def _resolve(state: StateStore, asked: Sequence[str], run: str | None, verdict: 
             else [item for name in asked for item in resolving.named(connection, name)]
         )
         chosen = list(dict.fromkeys(found))
+        for each in chosen:
+            require_admin(who, each.collection, "saying what was billed")
         if verdict.usd is not None and len(chosen) > 1:
             listed = ", ".join(item.attempt for item in chosen)
             raise typer.BadParameter(f"--usd is the cost of one attempt, and these are several: {listed}")

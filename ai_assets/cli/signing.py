@@ -42,6 +42,20 @@ def signer(by: str | None) -> Person:
     return with_tenants(authenticate(state, name, password, ADDRESS))
 
 
+def administrator(by: str | None) -> Person | None:
+    """The same; None in an installation where nobody is known, whose names are only noted."""
+    with stores().state.read() as connection:
+        is_known = people.anybody(connection)
+    return signer(by) if is_known else None
+
+
+def require_admin(person: Person | None, collection: str, what: str) -> None:
+    """Of that collection, or of all for what belongs to none."""
+    where = collection or people.EVERYWHERE
+    if person is not None and not person.may("admin", where):
+        raise DecisionRefused(person.name, f"{what} takes the role admin in {collection or 'all collections'}")
+
+
 def signer_with(
     by: str | None, key: Path, values: Callable[[sa.Connection, str], Mapping[str, Json]]
 ) -> tuple[Person, SignedDecision]:

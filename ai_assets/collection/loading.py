@@ -21,6 +21,7 @@ from ai_assets.collection.contract import DeclaredContract
 from ai_assets.collection.contract_reading import read_contract, require_kept
 from ai_assets.collection.embeddings import DeclaredEmbedding, Models, declared_embeddings, embedded_texts
 from ai_assets.collection.errors import CollectionInvalid, CollectionNameInvalid, CollectionNameTaken, CollectionUnknown
+from ai_assets.collection.local_classifiers import read_local_classifiers
 from ai_assets.collection.partitions import PartitionScheme
 from ai_assets.collection.questions import Declared, read_embedding_models, read_function_models, read_questions
 from ai_assets.collection.reranking import read_reranker
@@ -58,6 +59,7 @@ from ai_assets.storage.digest import digest
 
 if TYPE_CHECKING:
     from ai_assets.inference.settings import InferenceSettings
+    from ai_assets.stages.classify.local import LocalClassifier
     from ai_assets.stages.llm import Question
 
 RESERVED_NAMES = frozenset({
@@ -96,6 +98,8 @@ class Collection:
 
     adaptations: Mapping[str, Adaptation] = field(default_factory=dict)
     """By stage of the built-in classifier that declares one."""
+    local_classifiers: "Mapping[str, LocalClassifier]" = field(default_factory=dict)
+    """By stage, the model that is loaded here for it."""
     function_models: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     """By stage that is a function, address and model of each endpoint that it may ask."""
     reranker: Reranker | None = None
@@ -360,6 +364,11 @@ class Collection:
         if isinstance(stage, FunctionStage):
             return [self.functions[stage.name], stage.described_when, list(stage.upstream)]
         declared = stage.model_dump(mode="json", include={"name", "kind", "backend", "labels"})
+        if (local := self.local_classifiers.get(stage.name)) is not None:
+            names = [label["name"] for label in declared["labels"]]
+            return ["classify-here-1", names, stage.described_when, stage.max_input_characters, local.described]
+        for label in declared["labels"]:
+            label.pop("output")  # the built-in classifier has none
         found = ["classify-3", self.settings.builtins.classifier, {**declared, "when": stage.described_when}]
         adaptation = self.adaptations.get(stage.name)
         return found if adaptation is None else [*found, ["adapted", adaptation.digest]]
@@ -463,6 +472,7 @@ def build_collection(
         gathered.errors.append(CollectionInvalid(path, place, problem))
     inference = inference or _declared_inference
     adaptations = gathered.attempt({}, read_adaptations, settings, folder, path, node)
+    local_classifiers = gathered.attempt({}, read_local_classifiers, settings, path, node)
     questions = gathered.attempt({}, read_questions, settings, path, node, labels, inference)
     embedding_models = gathered.attempt({}, read_embedding_models, settings, path, node, inference)
     asking = gathered.attempt({}, read_function_models, settings, path, node, inference)
@@ -484,7 +494,7 @@ def build_collection(
     retired |= {item.query: item.retired for item in queries if item.retired is not None}
     found = Collection(
         name, folder, settings, judging, asked, questions, source, embedding_models, own, function_models=asking,
-        adaptations=adaptations, retired_in_files=retired,
+        adaptations=adaptations, local_classifiers=local_classifiers, retired_in_files=retired,
         reranker=reranker,
         ratings=ratings,
         windowed=frozenset(asset for asset, (own_hours, ways) in hours.items() if own_hours or any(ways)),

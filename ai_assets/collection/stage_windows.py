@@ -14,6 +14,7 @@ from ai_assets.collection.deadlines import deadlines_of
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.embedding.spec import FIRST, vectors_asset
 from ai_assets.stages.base import StageSettings
+from ai_assets.stages.classify.kind import ClassifyStage
 from ai_assets.stages.function_kind import FunctionStage
 
 if TYPE_CHECKING:
@@ -31,8 +32,11 @@ def misplaced_windows(settings: "CollectionSettings") -> Iterator[PydanticCustom
     for number, stage in enumerate(settings.stages):
         if not stage.windows:
             continue
-        if route_of(stage) is None:
-            said = "it asks no model, so there is nothing that would wait; windows are for stages with a 'route'"
+        if route_of(stage) is None and not is_here(stage):
+            said = (
+                "it asks no model and uses no device, so there is nothing that would wait; windows are for stages with "
+                "a 'route', or with 'backend: torch'"
+            )
             yield wrong(said, "stages", number, "windows")
         elif stage.priority == INTERACTIVE:
             said = "somebody waits for interactive work, so it has no windows; take them away, or 'priority'"
@@ -48,7 +52,12 @@ def route_of(stage: StageSettings) -> str | None:
     return stage.models if isinstance(stage, FunctionStage) else stage.route
 
 
-def device_hours(each: "EmbeddingSettings", inference: "InferenceSettings") -> WeeklyHours:
+def is_here(stage: StageSettings) -> bool:
+    """A model is loaded here for it."""
+    return isinstance(stage, ClassifyStage) and stage.is_local
+
+
+def device_hours(each: "EmbeddingSettings | ClassifyStage", inference: "InferenceSettings") -> WeeklyHours:
     """Of the device that it names; `auto` is the GPU that is declared, else the processor."""
     from ai_assets.local_models.devices import device_settings
 
@@ -68,18 +77,21 @@ def ways_of(
 
     stage = next((each for each in settings.stages if each.name == asset), None)
     if stage is not None:
-        own, route, by_batch, each = stage.hours, route_of(stage), stage.by_batch, None
+        own, route, by_batch = stage.hours, route_of(stage), stage.by_batch
+        here: ClassifyStage | EmbeddingSettings | None
+        here = stage if isinstance(stage, ClassifyStage) and stage.is_local else None
     else:
         declared = settings.every_embedding
         each = next((found for name, found in declared.items() if vectors_asset(name) == asset), None)
         if each is None:
             return ALWAYS, [ALWAYS]
         own, route, by_batch = each.hours, each.route, each.tier is not None
+        here = each if each.is_local else None
     if by_batch:
         return own, [ALWAYS]
     if route is not None:
         return own, [inference.endpoints[name].hours for name in names_of(inference, route)]
-    return own, [device_hours(each, inference) if each is not None and each.is_local else ALWAYS]
+    return own, [device_hours(here, inference) if here is not None else ALWAYS]
 
 
 def hours_by_asset(settings: "CollectionSettings", inference: "Declared") -> HoursByAsset:
@@ -119,7 +131,9 @@ def _wrong_hours(settings: "CollectionSettings", hours: HoursByAsset) -> Iterato
 def _asking(settings: "CollectionSettings") -> dict[str, Place]:
     """The assets that ask a model or use a device, and where each is declared."""
     stages: dict[str, Place] = {
-        stage.name: ("stages", number) for number, stage in enumerate(settings.stages) if route_of(stage) is not None
+        stage.name: ("stages", number)
+        for number, stage in enumerate(settings.stages)
+        if route_of(stage) is not None or is_here(stage)
     }
     embeddings: dict[str, Place] = {
         vectors_asset(name): ("embedding",) if name == FIRST else ("embeddings", name)

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from ai_assets.base.environment import CLUSTER, LOCAL
 from ai_assets.base.errors import UserError
 from ai_assets.base.extras import EXTRAS, need
+from ai_assets.collection.loading import Collection
 from ai_assets.doctor.findings import Finding, fine, noted, of_error, wrong
 from ai_assets.doctor.installation import CannotLook, Installation
+from ai_assets.local_models.presence import why_not_here
+from ai_assets.local_models.spec import AUTO
 
 
 def look(at: Installation) -> Iterator[Finding]:
@@ -21,6 +24,7 @@ def look(at: Installation) -> Iterator[Finding]:
     absent = [extra for extra in EXTRAS if extra not in needed and not _is_there(extra)]
     said = f"those that are needed are there ({', '.join(needed) or 'none'})"
     yield fine("extras", f"{said}; not installed: {', '.join(absent) or 'none'}")
+    yield from _devices(at)
     yield from _programs(at)
 
 
@@ -42,8 +46,31 @@ def _extras(at: Installation) -> Iterator[tuple[str, str]]:
             yield "ocr", f"source.ocr of collection '{name}'"
         if found.settings.quality:
             yield "quality", f"The expectations of collection '{name}'"
+        for _, backend, _ in _loaded_here(found):
+            yield "gpu" if backend == "torch" else backend, f"The backend '{backend}' of collection '{name}'"
     if any(witness.timestamp for witness in at.desk.checkpoints.witnesses):
         yield "timestamps", "A witness with `timestamp`"
+
+
+def _loaded_here(found: Collection) -> Iterator[tuple[str, str, str]]:
+    """Asset, backend and device of each model that runs load themselves."""
+    for each in found.embeddings:
+        if each.settings.is_local:
+            yield each.asset, each.settings.backend, each.settings.device or AUTO
+    for stage in found.labelling:
+        if stage.is_local:
+            yield stage.name, stage.backend, stage.device or AUTO
+
+
+def _devices(at: Installation) -> Iterator[Finding]:
+    """In a cluster the pods of runs have them, and not this machine."""
+    if at.environment == CLUSTER:
+        return
+    for name, found in at.collections.loaded.items():
+        for asset, backend, device in _loaded_here(found):
+            if _is_there("gpu" if backend == "torch" else backend) and (said := why_not_here(backend, device)):
+                why, _, remedy = said.partition("; ")
+                yield wrong(f"device of {name}/{asset}", found=why, fix=f"{remedy[:1].upper()}{remedy[1:]}.")
 
 
 def _programs(at: Installation) -> Iterator[Finding]:

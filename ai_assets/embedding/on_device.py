@@ -69,7 +69,7 @@ class DeviceEmbedder(EmbeddingMaker):
         rows = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         if not there:
             return rows
-        given = tuple(_encodable(texts[place]) for place in there)
+        given = tuple(encodable(texts[place]) for place in there)
         began_at = now()
         computed = self.models.ask(
             self.inner.spec,
@@ -93,7 +93,7 @@ class DeviceEmbedder(EmbeddingMaker):
             sizes[document] = sizes.get(document, 0) + size
         shares = [Share(document=name, size=size) for name, size in sizes.items()]
         use = device_use(self.placement, self.inner.name, "embed", computed, began_at)
-        if _written(self.state, self.caller, use, shares):
+        if write_down(self.state, self.caller, use, shares):
             self.cost_nusd += use.cost_nusd
             self.device_s += computed.wall_s
 
@@ -114,7 +114,7 @@ class DeviceScorer:
         """Higher is better. As queries are, they are few, and asked whatever the windows of the device."""
         import numpy as np
 
-        question = ScoreTexts(query=_encodable(query), texts=tuple(map(_encodable, texts)))
+        question = ScoreTexts(query=encodable(query), texts=tuple(map(encodable, texts)))
         began_at = now()
         computed = self.models.ask(
             self.spec, self.placement, question, priority=INTERACTIVE, say=self.say, waiting=self.waiting
@@ -126,7 +126,7 @@ class DeviceScorer:
             )
             raise ModelFailed(self.spec.model, self.placement.device, found)
         use = device_use(self.placement, self.spec.model, "rerank", computed, began_at)
-        _written(self.state, self.caller, use, [Share(document="", size=1)])
+        write_down(self.state, self.caller, use, [Share(document="", size=1)])
         found_scores: list[float] = rows.tolist()
         return found_scores
 
@@ -148,7 +148,7 @@ def device_use(placement: Placement, model: str, kind: str, computed: ComputedRo
     )
 
 
-def _written(state: StateStore, caller: Caller, use: DeviceUse, shares: Sequence[Share]) -> bool:
+def write_down(state: StateStore, caller: Caller, use: DeviceUse, shares: Sequence[Share]) -> bool:
     """Not a free question of a reader: looking writes nothing."""
     if not caller.run_id and not use.cost_nusd:
         return False
@@ -156,7 +156,7 @@ def _written(state: StateStore, caller: Caller, use: DeviceUse, shares: Sequence
     return True
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

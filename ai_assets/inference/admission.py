@@ -12,6 +12,7 @@ from ai_assets.inference.settings import EndpointLimits
 
 BREAKING: frozenset[ErrorClass] = frozenset({
     "overloaded", "server_error", "gateway_error", "unreachable", "timeout", "connection_lost", "garbled",
+    "too_large",
 })  # fmt: skip
 """What says that the endpoint is ill; 429 says that it is well and busy."""
 FAILURES_TO_OPEN = 10

@@ -31,6 +31,7 @@ ErrorClass = Literal[
     "timeout",  # no answer in time: maybe billed
     "connection_lost",  # sent, and the connection broke: maybe billed
     "garbled",  # an answer that is no protocol message: maybe billed
+    "too_large",  # an answer that goes on beyond what the endpoint may answer: maybe billed
     "malformed",  # 400, 404, 409, 413, 422: the request is wrong
     "auth",  # 401, 403: the key is wrong
     "quota",  # the account has no money left
@@ -50,7 +51,7 @@ RETRYABLE: frozenset[ErrorClass] = frozenset({
 })  # fmt: skip
 PASSING: frozenset[ErrorClass] = RETRYABLE | {"not_run", "in_batch", "outside_window"}
 """What goes away by itself, so that a later run asks again."""
-LOST: frozenset[ErrorClass] = frozenset({"gateway_error", "timeout", "connection_lost", "garbled"})
+LOST: frozenset[ErrorClass] = frozenset({"gateway_error", "timeout", "connection_lost", "garbled", "too_large"})
 """If there was an answer, it was lost on its way. Maybe billed, and `on_ambiguous: hold` waits for a person."""
 DECLARED_FREE: frozenset[ErrorClass] = frozenset({"overloaded", "server_error", "refused", "context_too_long"})
 """The provider itself says that it gives no answer. Maybe billed, unless the endpoint declares `errors_are_free`."""

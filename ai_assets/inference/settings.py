@@ -170,6 +170,8 @@ class Endpoint(Strict):
     shares: Shares = Field(default={})
     """Of those limits, by collection or tenant, where several want them at once."""
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    max_answer_mb: float = Field(default=64.0, gt=0, le=4096)
+    """What goes on beyond it is not read: a server that never ends would fill the memory of the run."""
     patience_s: float = Field(default=300.0, gt=0, le=604_800)
     """How long it may fail without one answer before the work that has no other endpoint stops."""
     image_tokens: int = Field(default=2000, ge=0)
@@ -353,7 +355,7 @@ class Route(Strict):
     """Endpoints in the order in which they are tried."""
 
     endpoints: tuple[str, ...] = Field(min_length=1)
-    fallback_on: tuple[ErrorClass, ...] = (*sorted(RETRYABLE), "quota")
+    fallback_on: tuple[ErrorClass, ...] = (*sorted(RETRYABLE), "too_large", "quota")
     """After which errors, once retries are used up, the next endpoint is tried."""
     rules: tuple[RouteRule, ...] = ()
 

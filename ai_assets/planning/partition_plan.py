@@ -7,8 +7,8 @@ from ai_assets.planning.findings import PlanContext, StageFindings
 from ai_assets.planning.preview import Texts, UnreadFiles, current_documents, documents_of
 from ai_assets.planning.records import CERTAIN, NEVER, Chance
 from ai_assets.planning.stage_plan import StagePlanner
-from ai_assets.run.datasets.classification import input_digest
 from ai_assets.run.datasets.documents import versions_of
+from ai_assets.run.datasets.labelling import input_digest
 from ai_assets.run.datasets.llm_stage import inputs_of
 from ai_assets.run.datasets.tries import settled
 from ai_assets.stages.base import PromptStage, Row, StageSettings
@@ -47,6 +47,8 @@ class PartitionPlanner:
         self._settled: dict[str, Manifest] = {}
         self._rows: dict[str, dict[str, Row]] = {}
         self._open: dict[str, dict[str, OpenRow]] = {}
+        self.here: dict[str, StageFindings] = {}
+        """By stage without a route, what is to be labelled."""
         self._unread: dict[str, Chance] = {}
         """By stage, the chance that a document not read yet comes to it."""
 
@@ -69,7 +71,8 @@ class PartitionPlanner:
             if isinstance(stage, FunctionStage):
                 self._function(stage)
             elif stage.route is None:
-                self._builtin(stage)
+                assert isinstance(stage, ClassifyStage)
+                self._labelled_here(stage)
             else:
                 yield self._stage(stage)
 
@@ -110,14 +113,17 @@ class PartitionPlanner:
         waits = (stage.name in each.when or stage.name == each.judges for each in collection.stages)
         return stage.name in collection.embedded_stages or any(waits)
 
-    def _builtin(self, stage: StageSettings) -> None:
-        """The classifier that runs here costs nothing; where its dataset will change, its labels are open."""
+    def _labelled_here(self, stage: ClassifyStage) -> None:
+        """The built-in classifier costs nothing, and what a device takes is in no budget; where the dataset will
+        change, its labels are open."""
+        found = self.here[stage.name] = StageFindings(stage=stage.name, partition=self.partition)
         manifest = self._work.previous(stage.name, self.partition)
         if manifest is not None and manifest.code_version != self._work.collection.code_versions[stage.name]:
             manifest = None
         version = self.documents.version if self.documents is not None else None
         if manifest is not None and manifest.inputs.get("documents") == version:
             self._settled[stage.name] = manifest
+            found.documents = found.kept = manifest.rows
             return
         known: dict[str, Row] = {}
         if manifest is not None:
@@ -125,11 +131,20 @@ class PartitionPlanner:
         rows, open_ = {}, {}
         for document in self.texts.documents:
             row, chance = known.get(document.document_id), self.chance(stage, document.document_id)
-            if row is not None and row["input_digest"] == input_digest(document.title, document.digest):
+            found.documents += chance is not None
+            if row is not None and row["input_digest"] == input_digest(stage, document.title, document.digest):
                 rows[document.document_id] = row
+                found.kept += 1
             elif chance is not None:
                 open_[document.document_id] = (chance, None)
-        self.unread_chance(stage)
+                if stage.is_builtin:
+                    continue
+                size = len(document.text[: stage.max_input_characters].encode("utf-8", "replace"))
+                found.unread.append((chance, UnreadFiles(files=1, documents=1, text_bytes=size)))
+        unread, chance = self.texts.unread, self.unread_chance(stage)
+        if unread.files:
+            found.unread.append((chance, unread))
+            found.unknown += round(unread.documents)
         self.leave_open(stage, rows, open_)
 
     def rows(self, stage: str) -> Mapping[str, Row]:

@@ -203,7 +203,7 @@ def _planned(
     spans: list[PlannedCalls] = []
     at_once = ConcurrentReservations(inference)
     documents: Counts[str] = Counts()
-    devices = device_tallies(work.collection.embeddings) if wants_devices else []
+    devices = device_tallies(work.collection) if wants_devices else []
     for number, key in enumerate(keys, start=1):
         walk = PartitionPlanner(around, key)
         for found in _found(around, walk):
@@ -246,10 +246,11 @@ def _planned(
         devices=[tally.plan(around) for tally in devices if keys],
         notes=[
             *summary.notes(),
+            *(f"{tally.asset}: {said}." for tally in devices if (said := around.departures.said(tally.asset))),
             *(
-                f"{tally.each.asset}: {said}."
+                f"{tally.asset} could not be computed on this machine: {said.rstrip('.')}."
                 for tally in devices
-                if (said := around.departures.said(tally.each.asset))
+                if keys and (said := tally.why_not_here)
             ),
             *_of_functions(around, documents.get("ok", 0) + documents.get("unread", 0)),
             *(_of_reranker(around) if keys else ()),

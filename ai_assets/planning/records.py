@@ -118,16 +118,16 @@ class StagePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class DevicePlan:
-    """What an embedding would take of a device of one's own, whose price is in no budget."""
+    """What an embedding or a stage would take of a device of one's own, whose price is in no budget."""
 
     stage: str
     device: str
     model: str
     documents: int
     kept: int
-    """Passages that have their vector."""
+    """Passages that have their vector, or documents their label."""
     texts: int
-    """To embed; likely, where files are not read yet."""
+    """To embed or to label; likely, where files are not read yet."""
     unknown: int
     """Documents whose text is not known yet."""
     input_tokens: int

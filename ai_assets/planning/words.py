@@ -14,7 +14,7 @@ def headline(plan: Plan) -> str:
     documents = sum(plan.documents.values())
     if not plan.stages and plan.devices:
         texts = sum(each.texts for each in plan.devices)
-        return f"{plan.collection} asks no provider; models that are loaded here would embed {plural(texts, 'text')}."
+        return f"{plan.collection} asks no provider; models that are loaded here would read {plural(texts, 'text')}."
     if not plan.stages:
         return f"{plan.collection} asks no models: a run costs nothing."
     waiting = sum(state in WAITING for state in plan.partitions.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -34,6 +34,11 @@ CONNECT_TIMEOUT_S = 10.0
 LARGE_BYTES = 2**19
 ASIDE_TIMEOUT_S = 10.0
 """For what is read beside calls: what a server says of itself."""
+ASIDE_BYTES = 8 * 2**20
+"""Of that; what goes on is cut."""
+ERROR_BYTES = 2**20
+"""Of an answer that is an error: what goes on is cut, for its status decides."""
+MB = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +53,45 @@ NO_TRACE: Mapping[str, str] = {}
 _Reader = Callable[["aiohttp.ClientResponse"], Awaitable[bytes]]
 
 
-async def _whole(response: aiohttp.ClientResponse) -> bytes:
-    return await response.read()
+class _AnswerTooLarge(Exception):
+    """More came than the endpoint may answer."""
+
+
+async def read_at_most(response: aiohttp.ClientResponse, most: int) -> tuple[bytes, bool]:
+    """The beginning of an answer, unpacked, and whether that is all of it. A server that never ends is left."""
+    if (length := response.content_length) is not None and length <= most and not _is_packed(response):
+        return await response.read(), True
+    pieces, size = list[bytes](), 0
+    async for piece in response.content.iter_any():
+        pieces.append(piece)
+        size += len(piece)
+        if size > most:
+            response.close()
+            return b"".join(pieces)[:most], False
+    return b"".join(pieces), True
+
+
+def _is_packed(response: aiohttp.ClientResponse) -> bool:
+    return "content-encoding" in response.headers
+
+
+async def _lines(response: aiohttp.ClientResponse, most: int) -> AsyncIterator[bytes]:
+    """As they come, the last one without its end too. A line may be as long as the answer: aiohttp's own reader gives
+    up at 128 KiB."""
+    held, size = list[bytes](), 0
+    async for piece in response.content.iter_any():
+        size += len(piece)
+        if size > most:
+            response.close()
+            raise _AnswerTooLarge
+        *whole, rest = piece.split(b"\n")
+        for line in whole:
+            yield b"".join([*held, line])
+            held.clear()
+        if rest:
+            held.append(rest)
+    if held:
+        yield b"".join(held)
 
 
 class Channel:
@@ -97,7 +139,8 @@ class Channel:
         try:
             timeout = aiohttp.ClientTimeout(total=ASIDE_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
             async with self._session.get(url, timeout=timeout, allow_redirects=False) as response:
-                return response.status, (await response.read()).decode("utf-8", "replace")
+                found, _ = await read_at_most(response, ASIDE_BYTES)
+                return response.status, found.decode("utf-8", "replace")
         except (aiohttp.ClientError, OSError, TimeoutError):
             return None
 
@@ -152,8 +195,8 @@ class Channel:
 
         async def read(response: aiohttp.ClientResponse) -> bytes:
             if response.status != 200:
-                return await response.read()
-            async for line in response.content:
+                return await self._whole(response)
+            async for line in _lines(response, self._most_bytes):
                 said = self._clean(line.decode("utf-8", "replace")).strip()
                 if said.startswith("data:"):
                     events.append(said.removeprefix("data:").strip())
@@ -201,7 +244,7 @@ class Channel:
             raise ProtocolFailed(self._protocol.name, error, come() if come is not None else None) from error
 
     async def _post(
-        self, path: str, wire: Wire, trace: Mapping[str, str], timeout_s: float, read: _Reader = _whole
+        self, path: str, wire: Wire, trace: Mapping[str, str], timeout_s: float, read: _Reader | None = None
     ) -> _Response | Fault:
         """One attempt, and never two: aiohttp does not repeat a POST. `trace` goes along whatever the protocol is, one
         of the user's own included."""
@@ -216,7 +259,9 @@ class Channel:
             async with self._session.post(
                 f"{self._base_url}/{path}", data=data, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
-                raw = await read(response)
+                raw = await (read or self._whole)(response)
+        except _AnswerTooLarge:
+            return Fault(error="too_large", message=self._too_large)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             return Fault(error="unreachable", message=self._clean(f"no connection: {error}"))
         except TimeoutError:
@@ -237,6 +282,26 @@ class Channel:
                 return _Response(self._clean(self._protocol.text(response.headers, raw)), provider_id)
             except NotAnAnswer as error:
                 return _Response(self._clean(raw.decode("utf-8", "replace")), provider_id, error)
+
+    async def _whole(self, response: aiohttp.ClientResponse) -> bytes:
+        if response.status != 200:
+            found, _ = await read_at_most(response, ERROR_BYTES)
+            return found
+        found, is_all = await read_at_most(response, self._most_bytes)
+        if not is_all:
+            raise _AnswerTooLarge
+        return found
+
+    @property
+    def _most_bytes(self) -> int:
+        return round(self._endpoint.max_answer_mb * MB)
+
+    @property
+    def _too_large(self) -> str:
+        return (
+            f"the answer is longer than {self._endpoint.max_answer_mb:g} MB and was not read to its end; if the model "
+            "is to answer so much, raise max_answer_mb of the endpoint, or lower its texts_per_request"
+        )
 
     def _garbled(self, response: _Response, error: NotAnAnswer) -> Fault:
         told = error_of(response.text.encode("utf-8", "replace"))

@@ -125,7 +125,8 @@ def inspect_log(collection: Collection, found: Evaluation) -> dict[str, Any]:
     samples = list(_samples(found))
     judged = max((each.n for each in found.of_corpus if each.stage == found.stage), default=0)
     stage = collection.judged_stage
-    model = f"route/{stage.route}" if stage is not None and stage.route else "builtin"
+    here = collection.local_classifiers.get(stage.name) if stage is not None else None
+    model = f"route/{stage.route}" if stage is not None and stage.route else here.model if here else "builtin"
     task = f"{found.collection}/{found.stage or 'search'}"
     return {
         "version": INSPECT_VERSION,

@@ -93,4 +93,5 @@ def can_be_spread(work: Work) -> bool:
     by_batch = any(stage.by_batch for stage in collection.stages)
     by_batch |= any(each.settings.tier is not None for each in collection.embeddings)
     local = any(each.settings.is_local or each.settings.use is not None for each in collection.embeddings)
+    local |= bool(collection.local_classifiers)
     return not (by_batch or local or deadlines_of(collection.settings))

@@ -21,7 +21,7 @@ def calibrating(collection: Collection, golden: GoldenInForce, corrected: Correc
     """By document; beside the golden labels of the collection's file, which all count. Those given first are taken, and
     a correction of the same text is the label that counts."""
     stage = collection.judged_stage
-    if not collection.settings.golden.calibrate or stage is None or stage.route is not None:
+    if not collection.settings.golden.calibrate or stage is None or not stage.is_builtin:
         return {}
     shown = (
         collection.shown | golden.retired.keys() | {item.document_id for item in corrected.taught.get(stage.name, ())}

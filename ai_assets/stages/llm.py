@@ -65,6 +65,7 @@ class Question:
             [getattr(stage, name, None) for name in ("logprobs", "max_sentences", "max_words")],
             [[item.document, item.label] for item in self.examples],
             *(["predict"] if stage.asks_labels else []),
+            *([["outputs", outputs]] if (outputs := _outputs(stage)) else []),
         ]
 
     @cached_property
@@ -168,6 +169,11 @@ def ask(
         request=request,
         problem=problem,
     )
+
+
+def _outputs(stage: PromptStage) -> list[Json]:
+    """Labels that the model calls otherwise."""
+    return [[label.name, label.output] for label in getattr(stage, "labels", ()) if label.output]
 
 
 def _unaskable(document: PromptDocument, upstream: Mapping[str, Mapping[str, Any] | None]) -> str | None:

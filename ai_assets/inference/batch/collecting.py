@@ -20,7 +20,7 @@ from ai_assets.inference.batch.jobs import BatchJob
 from ai_assets.inference.batch.lines import LineProblem, LineResult, read_results
 from ai_assets.inference.batch.provider import BatchProvider, RemoteBatch
 from ai_assets.inference.batch.settling import Settling
-from ai_assets.inference.batch.submitting import TOKEN_LIMIT, Submitting
+from ai_assets.inference.batch.submitting import NEVER_CREATED, TOKEN_LIMIT, Submitting
 from ai_assets.inference.ledger_clock import Clock, store_clock
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.storage.leases import Lease
@@ -170,7 +170,7 @@ class Collector:
             case "sealed":
                 if submitting.look_up_file():
                     if job.doubted:
-                        submitting.adopt()
+                        self._adopt(submitting)
                     else:
                         submitting.create()
             case "uploaded" if job.cancelled_by:
@@ -179,10 +179,15 @@ class Collector:
                 if job.next_look_at is None or job.next_look_at <= now():
                     submitting.create()
             case "creating":
-                submitting.adopt()
+                self._adopt(submitting)
             case "submitted":
                 self._read(submitting, found, until)
         return submitting.job
+
+    def _adopt(self, submitting: Submitting) -> None:
+        """Where patience has ended the lines may be billed: a batch that never appeared may do so yet."""
+        if not submitting.adopt():
+            self._end(submitting, Settled(), NEVER_CREATED)
 
     def _read(self, submitting: Submitting, found: Collected, until: float | None) -> None:
         job, provider = submitting.job, submitting.provider

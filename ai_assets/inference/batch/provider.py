@@ -26,6 +26,8 @@ TIMEOUT_S = 60.0
 TRANSFER_TIMEOUT_S = 600.0
 PAGE = 100
 PIECE_BYTES = 2**18
+MOST_RESULT_BYTES = 20_000_000_000
+"""Of one file of results, which is read piece by piece: one that never ends is given up."""
 FINAL = frozenset({"completed", "failed", "expired", "cancelled"})
 
 
@@ -138,7 +140,12 @@ class BatchProvider:
 
     def content(self, file_id: str) -> Iterator[bytes]:
         with self._asking(), self._transfers.files.with_streaming_response.content(file_id) as response:
-            yield from response.iter_bytes(PIECE_BYTES)
+            size = 0
+            for piece in response.iter_bytes(PIECE_BYTES):
+                size += len(piece)
+                if size > MOST_RESULT_BYTES:
+                    raise ValueError(f"a file of results goes on beyond {MOST_RESULT_BYTES:,} bytes")
+                yield piece
 
     @contextmanager
     def _asking(self) -> Iterator[None]:

@@ -27,12 +27,18 @@ BEFORE_INTENT_S = 300.0
 """Clocks differ: a batch may seem to be made so long before its intent."""
 GRACE_S = 60.0
 """After `create` was sent: so long its batch may still appear in the list."""
+CREATE_PATIENCE_S = 3600.0
+"""After the intent: so long a batch is created again whose creation had no answer that can be read, and that never
+appears in the list. A pause between two tries is as long as all of it so far, up to the longest of PAUSES_S."""
 PAUSES_S = (60.0, 300.0, 900.0)
 """Between two tries to create a batch while the provider's queue is full."""
 TOKEN_LIMIT = "token_limit_exceeded"
 FILE_REFUSED, BATCH_REFUSED, FILE_CUT = (
     "the file was refused", "the batch was refused", "the file was stored incompletely",
 )  # fmt: skip
+NEVER_CREATED = (
+    f"{BATCH_REFUSED}: no answer to its creation could be read for an hour, and the provider's list has no such batch"
+)
 REFUSALS = (FILE_REFUSED, BATCH_REFUSED, FILE_CUT)
 """How the message of a job begins that the provider did not take."""
 
@@ -119,8 +125,9 @@ class Submitting:
         self.step("after create")
         self._submitted(made)
 
-    def adopt(self) -> None:
-        """What `create` made, where its answer was lost or its process died. Raises ProviderSilent."""
+    def adopt(self) -> bool:
+        """What `create` made, where its answer was lost or its process died. False where that was looked for and tried
+        again for so long that it is to end. Raises ProviderSilent."""
         if not self.job.doubted:
             self._note(doubted=1)
         found = self._matching()
@@ -130,7 +137,18 @@ class Submitting:
             for other in others:
                 self.book_duplicate(other)
         elif jobs.plus(self.job.creating_at or self.job.made_at, GRACE_S) <= now():
-            self._note(state="uploaded", message="the request to create it was lost on its way; it is made again")
+            began, moment = self.job.intent_at or self.job.made_at, now()
+            if jobs.plus(began, CREATE_PATIENCE_S) <= moment:
+                return False
+            lasted_s = (
+                datetime.datetime.fromisoformat(moment) - datetime.datetime.fromisoformat(began)
+            ).total_seconds()
+            self._note(
+                state="uploaded",
+                message="the request to create it was lost on its way; it is made again",
+                next_look_at=jobs.plus(moment, min(lasted_s, PAUSES_S[-1])) if lasted_s > PAUSES_S[1] else None,
+            )
+        return True
 
     def look_for_duplicates(self) -> None:
         """Where an answer was lost once: what appeared since. Raises ProviderSilent."""

@@ -66,7 +66,7 @@ def adapted_classifier(work: Work, stage: ClassifyStage, adaptation: Adaptation 
 
 def calibration_input(work: Work, stage: ClassifyStage) -> Mapping[str, str]:
     """What the confidence depends on beside the document; nothing where it is not fitted."""
-    if is_first(work, stage):
+    if not stage.is_builtin or is_first(work, stage):
         return {}
     places = golden_documents.places(work, stage)
     return {CALIBRATION: digest(places)} if len(places) >= LEAST_GOLDEN else {}

@@ -24,7 +24,7 @@ from ai_assets.inference.postponed import WaitingForWindow
 from ai_assets.inference.prices import usd_of
 from ai_assets.local_models.errors import DeviceClosed
 from ai_assets.run.context import PREVIEW_ROWS, Outcome, Work
-from ai_assets.run.datasets import unfinished_vectors
+from ai_assets.run.datasets import unfinished, unfinished_vectors
 from ai_assets.run.datasets.passages import Passages
 from ai_assets.run.deadlines import asking_of
 from ai_assets.run.errors import TooManyWithoutVectors
@@ -100,7 +100,7 @@ def build(work: Work, partition: str, each: DeclaredEmbedding) -> Outcome:
         embedding=each.embedding.recorded(),
         **stats,
     )
-    unfinished_vectors.drop(work, asset, partition)
+    unfinished.drop(work, asset, partition)
     return replace(outcome, cost_usd=cost_usd)
 
 

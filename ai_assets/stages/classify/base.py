@@ -40,9 +40,10 @@ class Classification:
     """Between 1 / number of labels and 1; about the share of right answers among documents with this value."""
     runner_up: str | None
     runner_up_confidence: float | None
-    evidence: str
-    """The sentence that speaks most for the label, verbatim; empty if the text has none."""
-    evidence_start: int
+    evidence: str | None
+    """The sentence that speaks most for the label, verbatim; empty if the text has none, None of a model that names
+    none."""
+    evidence_start: int | None
     """Where it begins in the text, in characters."""
 
 

@@ -33,9 +33,18 @@ _CHAT_ONLY = frozenset({
     "prompt", "after", "answer", "examples", "learn", "logprobs", "temperature", "seed", "max_output_tokens",
 })  # fmt: skip
 _OF_BUILTIN = frozenset({"name", "kind", "backend", "labels", "when", "route", "learn", "adapted", "compute", "hold"})
+_OF_TORCH = frozenset({
+    "name", "kind", "backend", "llm", "device", "labels", "when", "max_input_characters", "windows", "priority",
+    "compute", "hold",
+})  # fmt: skip
 OF_BUILTIN = (
     "A row is a document with its label ({labels}), confidence, runner-up and an evidence sentence. A person's "
     "correction overrides the classifier's label. Stale when the document, the labels, the classifier or the "
+    "corrections change."
+)
+OF_TORCH = (
+    "A row is a document with its label ({labels}), confidence and runner-up, by a model that is loaded here. A "
+    "person's correction overrides the model's label. Stale when the document, the labels, the model or the "
     "corrections change."
 )
 
@@ -46,6 +55,12 @@ class LabelSettings(Strict):
     """What such a document is, in a sentence or three: the classifier reads this."""
     examples: tuple[str, ...] = ()
     """Short phrases typical of such documents; never taken from the golden set (the load refuses it)."""
+    output: str | None = Field(default=None, min_length=1)
+    """What a classification model calls it (its `id2label`), where that is another name."""
+
+    @property
+    def said_as(self) -> str:
+        return self.output or self.name
 
 
 class ClassifyStage(PromptStage):
@@ -75,8 +90,12 @@ class ClassifyStage(PromptStage):
 
     kind: Literal["classify"]
     route: str | None = None
-    backend: Literal["builtin"] = "builtin"
-    """Without a route."""
+    backend: Literal["builtin", "torch"] = "builtin"
+    """Without a route. `torch`: a sequence classifier that is loaded here, and given the text alone."""
+    llm: str | None = Field(default=None, alias="model", min_length=1)
+    """Of `torch`: a folder relative to this file, or an installed package that has one inside."""
+    device: str | None = Field(default=None, pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,2})?)$")
+    """Where it runs; `auto`, the default, takes a GPU where there is one."""
     ask: Literal["chat", "predict"] = "chat"
     """On a route: a chat model is asked in words, a classification model (`tei`, `kserve`) for its own labels."""
     labels: tuple[LabelSettings, ...] = Field(min_length=2)
@@ -98,6 +117,8 @@ class ClassifyStage(PromptStage):
     def _distinct(cls, labels: tuple[LabelSettings, ...]) -> tuple[LabelSettings, ...]:
         counted = Counter(label.name for label in labels)
         refuse(wrong(f"label '{name}' is declared twice") for name, count in counted.items() if count > 1)
+        outputs = Counter(label.said_as for label in labels)
+        refuse(wrong(f"two labels have the output '{name}'") for name, count in outputs.items() if count > 1)
         return labels
 
     @model_validator(mode="before")
@@ -125,9 +146,34 @@ class ClassifyStage(PromptStage):
             yield wrong(
                 "only the built-in classifier is adapted: a stage has a 'route' or 'adapted', not both", "adapted"
             )
-        if self.route is None:
-            for key in sorted(self.model_fields_set - _OF_BUILTIN):
+        if self.is_local:
+            yield from self._misfits_of_local()
+        elif self.route is None:
+            for key in sorted(self.model_fields_set - _OF_BUILTIN - {"llm", "device"}):
                 yield wrong(f"'{key}' has no meaning without a 'route': the built-in classifier has no prompt", key)
+        for key, name in (("llm", "model"), ("device", "device")):
+            if key in self.model_fields_set and not self.is_local:
+                yield wrong("it has no meaning without 'backend: torch', which loads a model here", name)
+        if not (self.is_local or self.asks_labels) and (outputs := [each for each in self.labels if each.output]):
+            said = "which has a meaning with 'ask: predict' and 'backend: torch' alone"
+            yield wrong(f"'{outputs[0].name}' has an 'output', {said}", "labels")
+
+    def _misfits_of_local(self) -> Iterator[PydanticCustomError]:
+        if self.llm is None:
+            yield wrong(
+                "is missing: write a folder with a sequence classifier, or an installed package with one", "model"
+            )
+        for key in sorted(self.model_fields_set - _OF_TORCH - {"route"}):
+            yield wrong(f"'{key}' has no meaning with 'backend: torch': the model is given the text alone", key)
+
+    @property
+    def is_builtin(self) -> bool:
+        return self.route is None and self.backend == "builtin"
+
+    @property
+    def is_local(self) -> bool:
+        """A model is loaded here for it."""
+        return self.route is None and self.backend == "torch"
 
     @property
     def columns(self) -> Columns:
@@ -135,7 +181,8 @@ class ClassifyStage(PromptStage):
 
     def describe(self) -> str:
         labels = ", ".join(label.name for label in self.labels)
-        return (self.DESCRIPTION if self.route else OF_BUILTIN).format(labels=labels)
+        without_route = OF_TORCH if self.is_local else OF_BUILTIN
+        return (self.DESCRIPTION if self.route else without_route).format(labels=labels)
 
     @property
     def asks_labels(self) -> bool:
@@ -254,7 +301,7 @@ def _classification(stage: ClassifyStage, text: str, answer: "Answer") -> Row | 
 
 def _predicted(stage: ClassifyStage, answer: "Answer") -> Row | str:
     """The likeliest of the declared labels; a model may know others, or give scores that are no probabilities."""
-    names = {label.name for label in stage.labels}
+    names = {label.said_as: label.name for label in stage.labels}
     known = [each for each in answer.labels if each.label in names]
     if not known:
         said = ", ".join(f"'{each.label}'" for each in answer.labels[:5]) or "none"
@@ -262,10 +309,10 @@ def _predicted(stage: ClassifyStage, answer: "Answer") -> Row | str:
     best, second = known[0], known[1] if len(known) > 1 else None
     confidence = _probability(best.score)
     return {
-        "label": best.label,
+        "label": names[best.label],
         "confidence": confidence,
         "confidence_from": None if confidence is None else "scores",
-        "runner_up": second.label if second else None,
+        "runner_up": names[second.label] if second else None,
         "runner_up_confidence": _probability(second.score) if second else None,
         "rationale": "",
         "evidence_found": False,
