@@ -7,7 +7,7 @@ What people decide about it is `resolving.py`.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -99,6 +99,14 @@ class Call:
     cost_usd: float
     maybe_usd: float
     saved_usd: float
+
+
+class CallCost(NamedTuple):
+    """Of all attempts of a call, in nano-dollars."""
+
+    cost_nusd: int
+    maybe_nusd: int
+    """Reserved for those of which nobody knows whether they were billed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,17 +247,20 @@ def attempts_of(connection: sa.Connection, key: str) -> list[Attempt]:
     return _along(connection, _OF_CALL, key)
 
 
-def cost_of_calls(connection: sa.Connection, keys: Sequence[str]) -> dict[str, int]:
-    """In nano-dollars, what all attempts of each call cost, as far as that is known."""
+def cost_of_calls(connection: sa.Connection, keys: Sequence[str], *, tenant: str | None = None) -> dict[str, CallCost]:
+    """What all attempts of each call cost, as far as that is known; with a tenant, those that it made."""
+    theirs = "" if tenant is None else "WHERE attempts.caller_id IN (SELECT caller_id FROM callers WHERE tenant = :t) "
     statement = sa.text(
-        f"{_OF_CALLS} SELECT call_key, coalesce(sum(cost_nusd), 0) AS cost_nusd FROM attempts "
-        "JOIN chain ON chain.id = attempts.attempt_id GROUP BY call_key"
+        f"{_OF_CALLS} SELECT call_key, coalesce(sum(cost_nusd), 0) AS cost_nusd, "
+        "coalesce(sum(CASE WHEN state = 'ambiguous' THEN reserved_nusd END), 0) AS maybe_nusd FROM attempts "
+        f"JOIN chain ON chain.id = attempts.attempt_id {theirs}GROUP BY call_key"
     ).bindparams(sa.bindparam("keys", type_=sa.Text, expanding=True))
-    found: dict[str, int] = {}
-    distinct = sorted(set(keys))
+    found: dict[str, CallCost] = {}
+    distinct, given = sorted(set(keys)), {} if tenant is None else {"t": tenant}
     for start in range(0, len(distinct), _KEYS_AT_ONCE):
-        part = {"keys": distinct[start : start + _KEYS_AT_ONCE]}
-        found |= {row.call_key: int(row.cost_nusd) for row in connection.execute(statement, part)}
+        part = {"keys": distinct[start : start + _KEYS_AT_ONCE], **given}
+        rows = connection.execute(statement, part)
+        found |= {row.call_key: CallCost(int(row.cost_nusd), int(row.maybe_nusd)) for row in rows}
     return found
 
 
