@@ -268,7 +268,8 @@ def cost_of_calls(connection: sa.Connection, keys: Sequence[str], *, tenant: str
         f"JOIN chain ON chain.id = attempts.attempt_id {theirs}GROUP BY attempts.call_key"
     ).bindparams(sa.bindparam("keys", type_=sa.Text, expanding=True))
     found: dict[str, CallCost] = {}
-    distinct, given = sorted(set(keys)), {} if tenant is None else {"t": tenant}
+    given: dict[str, Any] = {} if tenant is None else {"t": tenant}
+    distinct = sorted(set(keys))
     for start in range(0, len(distinct), _KEYS_AT_ONCE):
         part = distinct[start : start + _KEYS_AT_ONCE]
         for call, cost, maybe in connection.execute(alone, {"keys": json.dumps(part), **given}).all():
