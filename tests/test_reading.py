@@ -169,8 +169,6 @@ def test_who_has_the_data_alone_reads_what_the_trusted_key_signed(published_proj
     alone = ai_assets.live("notes", data=tmp_path / "data", trust=trust)
     with pytest.raises(UserError, match="alone tells what is live, which is release 2; release 1 is read where"):
         alone.release(1)
-    with pytest.raises(UserError, match="what its calls cost is read where the home's state store is reached"):
-        alone.with_dollars()
 
 
 def test_a_live_json_of_another_key_or_another_release_file_is_refused(

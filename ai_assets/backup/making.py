@@ -185,7 +185,7 @@ def _files_of_releases(connection: sa.Connection, home: Home) -> Iterator[str]:
 def files_of(release: Release, home: Home) -> Iterator[str]:
     for partition, part in release.parts.items():
         folder = snapshot_folder(home.lake, release.collection, partition)
-        for name in (part.documents_file, part.chunks_file):
+        for name in part.files:
             yield (folder / name).relative_to(home.root).as_posix()
 
 

@@ -197,8 +197,9 @@ def _without(stores: Stores, live: Release, partition: str, found: Places, gone:
     if content != part.content:
         raise AssertionError(f"{partition}: tombstones amount to {content[:12]}, and {part.content[:12]} was signed")
     return replace(
-        part, documents_file=kept.path.name, chunks_file=passages.path.name, chunks=parquet_rows(passages.path)
-    )
+        part, documents_file=kept.path.name, chunks_file=passages.path.name, chunks=parquet_rows(passages.path),
+        costs_file=None,
+    )  # fmt: skip
 
 
 def _tombstone(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,7 +234,7 @@ def _snapshots(stores: Stores, collection: str, found: Places) -> Iterator[Erasu
         kept = [release for release in releases.find(connection, collection) if release.number not in pruned]
     for partition in found.partitions:
         parts = [release.parts[partition] for release in kept if partition in release.parts]
-        needed = {name for part in parts for name in (part.documents_file, part.chunks_file)}
+        needed = {name for part in parts for name in part.files}
         gone = [path for path, _ in frozen(stores, collection, partition) if path.name not in needed]
         for path in gone:
             stores.lake.erase_file(path)

@@ -4,10 +4,11 @@
 What people decide about it is `resolving.py`.
 """
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -15,6 +16,7 @@ from ai_assets.base.errors import UserError
 from ai_assets.inference.ledger_messages import State
 from ai_assets.inference.ledger_sql import OWNER_SHIFT
 from ai_assets.inference.prices import usd_of
+from ai_assets.storage.state import keys_of
 
 MOST_NAMED = 10
 """So many candidates are named where a beginning fits several."""
@@ -101,6 +103,14 @@ class Call:
     saved_usd: float
 
 
+class CallCost(NamedTuple):
+    """Of all attempts of a call, in nano-dollars."""
+
+    cost_nusd: int
+    maybe_nusd: int
+    """Reserved for those of which nobody knows whether they were billed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BudgetRow:
     budget: str
@@ -176,6 +186,8 @@ WITH RECURSIVE
 _OF_CALL, _OF_ERASED = (_CHAIN.format(table=table, which="= :key") for table in ("calls", "erased_calls"))
 _OF_CALLS = _CHAIN.format(table="calls", which="IN :keys")
 _KEYS_AT_ONCE = 1_000
+_PAID = "coalesce(attempts.cost_nusd, 0)"
+_MAYBE = "CASE WHEN attempts.state = 'ambiguous' THEN attempts.reserved_nusd ELSE 0 END"
 
 _SCOPES = {
     "collection": "collection = :collection",
@@ -239,17 +251,32 @@ def attempts_of(connection: sa.Connection, key: str) -> list[Attempt]:
     return _along(connection, _OF_CALL, key)
 
 
-def cost_of_calls(connection: sa.Connection, keys: Sequence[str]) -> dict[str, int]:
-    """In nano-dollars, what all attempts of each call cost, as far as that is known."""
-    statement = sa.text(
-        f"{_OF_CALLS} SELECT call_key, coalesce(sum(cost_nusd), 0) AS cost_nusd FROM attempts "
-        "JOIN chain ON chain.id = attempts.attempt_id GROUP BY call_key"
+def cost_of_calls(connection: sa.Connection, keys: Sequence[str], *, tenant: str | None = None) -> dict[str, CallCost]:
+    """What all attempts of each call cost, as far as that is known; with a tenant, those that it made.
+
+    Nearly all calls have one attempt: those are looked up, and only for the others attempts are followed.
+    """
+    theirs = "" if tenant is None else "AND attempts.caller_id IN (SELECT caller_id FROM callers WHERE tenant = :t) "
+    alone = sa.text(
+        f"SELECT calls.call_key, {_PAID}, {_MAYBE} FROM {keys_of(connection.dialect.name, ':keys')} CROSS JOIN calls "
+        "JOIN attempts ON attempts.attempt_id = calls.attempt_id WHERE calls.call_key = json_each.value "
+        "AND attempts.previous_id IS NULL "
+        f"AND NOT EXISTS (SELECT 1 FROM attempts AS later WHERE later.previous_id = attempts.attempt_id) {theirs}"
+    )
+    followed = sa.text(
+        f"{_OF_CALLS} SELECT attempts.call_key, sum({_PAID}), sum({_MAYBE}) FROM attempts "
+        f"JOIN chain ON chain.id = attempts.attempt_id {theirs}GROUP BY attempts.call_key"
     ).bindparams(sa.bindparam("keys", type_=sa.Text, expanding=True))
-    found: dict[str, int] = {}
+    found: dict[str, CallCost] = {}
+    given: dict[str, Any] = {} if tenant is None else {"t": tenant}
     distinct = sorted(set(keys))
     for start in range(0, len(distinct), _KEYS_AT_ONCE):
-        part = {"keys": distinct[start : start + _KEYS_AT_ONCE]}
-        found |= {row.call_key: int(row.cost_nusd) for row in connection.execute(statement, part)}
+        part = distinct[start : start + _KEYS_AT_ONCE]
+        for call, cost, maybe in connection.execute(alone, {"keys": json.dumps(part), **given}).all():
+            found[call] = CallCost(cost, maybe)
+        if left := [key for key in part if key not in found]:
+            for call, cost, maybe in connection.execute(followed, {"keys": left, **given}).all():
+                found[call] = CallCost(int(cost), int(maybe))
     return found
 
 

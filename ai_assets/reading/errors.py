@@ -47,6 +47,24 @@ class NotInDataAlone(UserError):
         )
 
 
+class DollarsUnwritten(UserError):
+    def __init__(self, collection: str, number: int, partition: str) -> None:
+        super().__init__(
+            f"Release {number} of {collection} was published by an earlier version, which wrote no dollars beside the "
+            f"rows of {partition}: its next publication does, and where AI_ASSETS_STATE_URL or project= says where its "
+            "home is (without data=) the ledger is asked."
+        )
+
+
+class DollarsAltered(UserError):
+    def __init__(self, collection: str, number: int, partition: str, file: str, found: str) -> None:
+        super().__init__(
+            f"The dollars of release {number} of {collection}, {partition}, are not those that were published: "
+            f"{file} {found}. The rows are read without with_dollars(); the file comes from a backup, and where "
+            "AI_ASSETS_STATE_URL or project= says where the home is (without data=) the ledger is asked."
+        )
+
+
 class TableUnknown(UserError):
     def __init__(self, found: str, known: tuple[str, ...]) -> None:
         super().__init__(f"A release has no table '{found}'; it has {' and '.join(known)}.")

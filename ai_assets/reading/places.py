@@ -8,25 +8,36 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+from ai_assets.base.errors import DatasetAltered, DatasetDamaged
 from ai_assets.base.home import Home
 from ai_assets.base.temporary import TemporaryFolder
 from ai_assets.collection.catalog import Catalog
 from ai_assets.embedding.spec import FIRST, further_columns
 from ai_assets.inference import history
-from ai_assets.inference.prices import usd_of
-from ai_assets.reading.errors import DataNotSigned, HomeMissing, NothingLiveThen, NotInDataAlone, TrustMissing
+from ai_assets.inference.history import CallCost
+from ai_assets.reading.errors import (
+    DataNotSigned,
+    DollarsAltered,
+    DollarsUnwritten,
+    HomeMissing,
+    NothingLiveThen,
+    NotInDataAlone,
+    TrustMissing,
+)
 from ai_assets.run.explain import ReleaseHits, search_release
 from ai_assets.signed_asset.declaration import recorded
 from ai_assets.signoff import forgotten, keys, live_index, releases, served
 from ai_assets.signoff.audit_errors import SignatureInvalid
 from ai_assets.signoff.errors import NothingLive
 from ai_assets.signoff.forgotten import Register
+from ai_assets.signoff.frozen_candidate import snapshot_paths
+from ai_assets.signoff.release_costs import calls_by_stage, costs_path
 from ai_assets.signoff.releases import Release
 from ai_assets.storage.digest import canonical_json
 from ai_assets.storage.index import BUILTIN_DIMENSIONS, SearchIndex
 from ai_assets.storage.index_bucket import BucketPlace
 from ai_assets.storage.index_place import FolderPlace, IndexPlace
-from ai_assets.storage.lake import Lake
+from ai_assets.storage.lake import Lake, parquet_schema, read_batches, read_rows
 from ai_assets.storage.objects import opened_bucket
 from ai_assets.storage.shared_lake import LAKE, SharedLake
 from ai_assets.storage.stores import Stores
@@ -35,8 +46,9 @@ _TRIES, _PAUSE_S = 5, 0.2
 """A publication replaces two files, one after the other."""
 
 
-Dollars = Callable[[Sequence[str]], Mapping[str, float]]
+Dollars = Callable[[Sequence[str]], Mapping[str, CallCost]]
 """By the key of a call, what all its attempts cost; without a key that the ledger does not have."""
+_COSTS = ("call", "cost_nusd", "maybe_nusd")
 
 
 class ReleasePlace(Protocol):
@@ -57,8 +69,14 @@ class ReleasePlace(Protocol):
 
     def search(self, release: Release, text: str, k: int) -> ReleaseHits: ...
 
-    def dollars(self, calls: Sequence[str]) -> Mapping[str, float]:
-        """As `Dollars`."""
+    def require_dollars(self, release: Release) -> None:
+        """Raises where nobody can say what the calls of some partition cost."""
+        ...
+
+    def dollars(self, release: Release, partition: str) -> Dollars: ...
+
+    def dollars_as_of(self, release: Release, partition: str) -> str | None:
+        """When the ledger was asked; None where it is asked now, or was not asked about any row."""
         ...
 
     def forgotten(self) -> Register | None:
@@ -110,9 +128,18 @@ class HomePlace:
         signed = None if self.name in catalog.entries() else recorded(self._stores.state).get(self.name)
         return search_release(signed or catalog.load(self.name), self._stores, release, text, k)
 
-    def dollars(self, calls: Sequence[str]) -> Mapping[str, float]:
-        with self._stores.state.read() as connection:
-            return {call: usd_of(cost) for call, cost in history.cost_of_calls(connection, calls).items()}
+    def require_dollars(self, release: Release) -> None:
+        """The ledger can."""
+
+    def dollars(self, release: Release, partition: str) -> Dollars:
+        def asked(calls: Sequence[str]) -> Mapping[str, CallCost]:
+            with self._stores.state.read() as connection:
+                return history.cost_of_calls(connection, calls)
+
+        return asked
+
+    def dollars_as_of(self, release: Release, partition: str) -> None:
+        return None
 
     def forgotten(self) -> Register:
         with self._stores.state.read() as connection:
@@ -178,8 +205,47 @@ class DataPlace:
         hits = self.index(release).search(release.index_version, None, text, k, mode="text", of=made_by.of)
         return ReleaseHits(hits=hits, by_words=True)
 
-    def dollars(self, calls: Sequence[str]) -> Mapping[str, float]:
-        raise NotInDataAlone(self.name, "what its calls cost", self.live().number)
+    def require_dollars(self, release: Release) -> None:
+        for partition, part in release.parts.items():
+            if part.costs_file is None:
+                documents, _ = snapshot_paths(self.lake, self.name, partition, part)
+                if calls_by_stage(parquet_schema(documents)):
+                    raise DollarsUnwritten(self.name, release.number, partition)
+
+    def dollars(self, release: Release, partition: str) -> Dollars:
+        def kept(calls: Sequence[str]) -> Mapping[str, CallCost]:
+            import pyarrow as pa
+            import pyarrow.compute as pc
+
+            if (path := self._costs(release, partition)) is None:
+                return {}
+            wanted = pa.array(sorted(set(calls)), pa.string())
+            found: dict[str, CallCost] = {}
+            for batch in read_batches(path, _COSTS):
+                rows = batch.filter(pc.is_in(batch["call"], wanted))
+                found |= {call: CallCost(*cost) for call, *cost in zip(*rows.to_pydict().values(), strict=True)}
+            return found
+
+        return kept
+
+    def dollars_as_of(self, release: Release, partition: str) -> str | None:
+        path = self._costs(release, partition)
+        return None if path is None else next(read_rows(path, ["as_of"]), {}).get("as_of")
+
+    def _costs(self, release: Release, partition: str) -> Path | None:
+        """The file with the dollars of a partition, checked; None where no model was asked about any of its rows."""
+        part = release.parts[partition]
+        try:
+            path = costs_path(self.lake, self.name, partition, part)
+            if path is not None:
+                parquet_schema(path)
+        except DatasetAltered as error:
+            found = f"was altered: its SHA-256 is {error.found}"
+        except DatasetDamaged:
+            found = "is missing or damaged"
+        else:
+            return path
+        raise DollarsAltered(self.name, release.number, partition, str(part.costs_file), found)
 
     def forgotten(self) -> None:
         return None

@@ -14,12 +14,15 @@ from ai_assets.base.errors import UserError
 from ai_assets.base.home import TRUST_VARIABLE, Home, variable
 from ai_assets.base.plural import plural
 from ai_assets.collection.contract import SOMETIMES
+from ai_assets.inference.history import CallCost
+from ai_assets.inference.prices import usd_of
 from ai_assets.reading.errors import ColumnsMissing, MomentUnclear, PartitionUnreleased, TableUnknown
 from ai_assets.reading.places import DataPlace, Dollars, HomePlace, ReleasePlace
 from ai_assets.run.released import ABSENT
-from ai_assets.signoff.candidate import ROW, as_read, content_of_files, is_of_asset
+from ai_assets.signoff.candidate import as_read, content_of_files, is_of_asset
 from ai_assets.signoff.errors import ReleaseAltered
 from ai_assets.signoff.frozen_candidate import snapshot_paths
+from ai_assets.signoff.release_costs import calls_by_stage, costs_path
 from ai_assets.signoff.releases import Release, ReleasedContract, release_digest
 from ai_assets.storage.lake import parquet_schema, read_batches
 from ai_assets.storage.lance_library import lancedb
@@ -34,8 +37,6 @@ if TYPE_CHECKING:
 
 Table = Literal["documents", "chunks"]
 SIGNED_BY, RELEASE, REQUEST = "signed_by", "release", "request"
-_CALL = "_call"
-"""At the end of the name of a column with the key of a call."""
 
 
 def live(
@@ -118,11 +119,23 @@ class Published:
 
     def with_dollars(self) -> Self:
         """The same release; `documents` has `STAGE_cost_usd` beside each `STAGE_call`: what all attempts of that call
-        cost, whoever paid. It is what the ledger says, and nothing that was signed."""
-        self._place.dollars(())
+        cost, whoever paid, and `STAGE_maybe_usd`: what was reserved for those that may have been billed.
+
+        It is what the ledger says now; with the data alone, what it said when the partition was published
+        (`dollars_as_of`). Rows that share an answer have the same call: a sum counts each call once."""
+        self._place.require_dollars(self._release)
         return type(self)(self._place, self._release, with_dollars=True)
 
+    @property
+    def dollars_as_of(self) -> str | None:
+        """When the ledger was asked about the partition that was looked at longest ago (UTC), where only the data is at
+        hand; None where it is asked now, or no model was asked about any row."""
+        every = [self._place.dollars_as_of(self._release, name) for name in self.partitions]
+        return min(filter(None, every), default=None)
+
     def _other(self, release: Release) -> Self:
+        if self._with_dollars:
+            self._place.require_dollars(release)
         return type(self)(self._place, release, with_dollars=self._with_dollars)
 
     def batches(
@@ -248,6 +261,8 @@ class Published:
         register = self._place.forgotten()
         for partition, part in self._release.parts.items():
             files = self._files(partition)
+            if (costs := costs_path(self._place.lake, self.collection, partition, part)) is not None:
+                parquet_schema(costs)
             if register is None:
                 deque(map(parquet_schema, files), maxlen=0)
             elif content_of_files(*files, register).content != part.content:
@@ -259,7 +274,8 @@ class Published:
             part = self._release.parts[partition]
             said = {"partition": partition, RELEASE: self.number, REQUEST: part.request_id,
                     SIGNED_BY: list(part.approved_by)}  # fmt: skip
-            yield from _with(said, schema, self._file(table, partition), self._place.dollars)
+            dollars = self._place.dollars(self._release, partition) if self._with_dollars else _none
+            yield from _with(said, schema, self._file(table, partition), dollars)
 
     def _chosen(self, partitions: Sequence[str] | None) -> list[str]:
         if unknown := [name for name in partitions or () if name not in self._release.parts]:
@@ -274,12 +290,17 @@ class Published:
         return documents if table == "documents" else chunks
 
 
-def _calls_by_cost(schema: "pa.Schema") -> dict[str, str]:
-    """By the name of the column with their dollars, those with the keys of calls. A signed asset has none."""
-    import pyarrow as pa
+def _none(_calls: Sequence[str]) -> Mapping[str, CallCost]:
+    return {}
 
-    calls = [field.name for field in schema if field.name.endswith(_CALL) and pa.types.is_string(field.type)]
-    return {f"{name.removesuffix(_CALL)}_cost_usd": name for name in calls if not name.startswith(ROW)}
+
+def _calls_by_cost(schema: "pa.Schema") -> dict[str, tuple[str, int]]:
+    """By the name of a column with dollars, the one with the keys of calls, and which of their two sums it has."""
+    return {
+        f"{stage}_{name}": (call, place)
+        for stage, call in calls_by_stage(schema).items()
+        for place, name in enumerate(("cost_usd", "maybe_usd"))
+    }
 
 
 def _with(said: Mapping[str, Any], schema: "pa.Schema", path: Path, dollars: Dollars) -> "Iterator[pa.RecordBatch]":
@@ -290,11 +311,14 @@ def _with(said: Mapping[str, Any], schema: "pa.Schema", path: Path, dollars: Dol
     there = parquet_schema(path)
     column = as_read(there.names)
     calls = {name: of for name, of in _calls_by_cost(there).items() if name in schema.names}
+    asked = sorted({call for call, _ in calls.values()})
     status = "status" if "status" in there.names else None
     wanted = [column[name] for name in schema.names if name in column and name not in said]
-    for batch in read_batches(path, list(dict.fromkeys([*wanted, *calls.values(), *([status] if status else [])]))):
+    for batch in read_batches(path, list(dict.fromkeys([*wanted, *asked, *([status] if status else [])]))):
         if status is not None:
             batch = batch.filter(pc.invert(pc.is_in(batch[status], pa.array(sorted(ABSENT)))))
+        keys = {call: batch[call].to_pylist() for call in asked}
+        cost = dollars([key for of_stage in keys.values() for key in of_stage if key]) if keys else {}
         columns = []
         for field in schema:
             if field.name in said:
@@ -302,9 +326,9 @@ def _with(said: Mapping[str, Any], schema: "pa.Schema", path: Path, dollars: Dol
             elif field.name in column:
                 columns.append(batch[column[field.name]].cast(field.type))
             elif field.name in calls:
-                keys = batch[calls[field.name]].to_pylist()
-                cost = dollars([key for key in keys if key])
-                columns.append(pa.array([cost.get(key) for key in keys], field.type))
+                call, place = calls[field.name]
+                usd = [usd_of(cost[key][place]) if key in cost else None for key in keys[call]]
+                columns.append(pa.array(usd, field.type))
             else:
                 columns.append(pa.nulls(batch.num_rows, field.type))
         yield pa.RecordBatch.from_arrays(columns, schema=schema)

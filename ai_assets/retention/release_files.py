@@ -208,7 +208,7 @@ def needed_snapshots(stores: Stores, collection: str) -> dict[Path, set[str]]:
         for release in releases_kept(connection, collection):
             for partition, part in release.parts.items():
                 folder = snapshot_folder(stores.lake.root, collection, partition)
-                found.setdefault(folder, set()).update((part.documents_file, part.chunks_file))
+                found.setdefault(folder, set()).update(part.files)
     return found
 
 

@@ -22,6 +22,7 @@ from ai_assets.signoff import forgotten, live_index, release_cards, releases, se
 from ai_assets.signoff.candidate import content_of_files
 from ai_assets.signoff.errors import CardAltered, ReleaseAltered
 from ai_assets.signoff.frozen_candidate import FrozenCandidate, snapshot_paths
+from ai_assets.signoff.release_costs import costs_path
 from ai_assets.signoff.releases import Release
 from ai_assets.storage.content import has_own_bytes
 from ai_assets.storage.lake import Manifest
@@ -141,7 +142,9 @@ def _snapshots(stores: Stores, manifests: Sequence[Manifest], found: Found, live
             if isinstance(release, ReleaseAltered):
                 continue  # said of the index
             for partition, part in release.parts.items():
-                paths = snapshot_paths(stores.lake, name, partition, part)
+                paths = [*snapshot_paths(stores.lake, name, partition, part)]
+                costs = costs_path(stores.lake, name, partition, part)
+                paths += [] if costs is None else [costs]
                 wanted |= dict.fromkeys(paths, f"release {number} of {name}, {partition}")
                 must |= set(paths) if live[name] == number else set()
     for manifest in manifests:

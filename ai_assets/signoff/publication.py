@@ -30,6 +30,7 @@ from ai_assets.signoff import (
     forgotten,
     live_index,
     release_cards,
+    release_costs,
     releases,
     requests,
     served,
@@ -154,6 +155,7 @@ def publish(
                 if not found.unchanged():
                     problem = "its files were altered while they were published"
                     raise CandidateChanged(collection.name, partition, merged[partition].digest, problem)
+            merged = release_costs.with_costs(collection, stores, merged, check=lease.check, say=say)
             release = Release(
                 collection=collection.name,
                 number=number,

@@ -55,6 +55,14 @@ class Part:
     """How it was searched when it was judged."""
     policy: str | None = None
     """Digest of the policies that let it be published; None where there were none."""
+    costs_file: str | None = None
+    """What the calls behind its rows cost, as the ledger knew then: `release_costs`. Empty where no model was asked;
+    None where an earlier version published it."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that is kept of it, in one folder."""
+        return (self.documents_file, self.chunks_file, *((self.costs_file,) if self.costs_file else ()))
 
     @property
     def released(self) -> int:
@@ -283,6 +291,7 @@ def _read(
     """The row of the live release is read for each question, and has a part for each partition."""
     manifest: dict[str, Any] = json.loads(stored)
     parts, sealed, promised = manifest["parts"], manifest.get("index"), manifest.get("contract")
+    costs: dict[str, str] = manifest.get("costs", {})
     return Release(
         collection=collection,
         number=number,
@@ -291,21 +300,23 @@ def _read(
         index_version=index_version,
         index_branch=manifest.get("branch"),
         index_seal=None if sealed is None else {name: SealedFile(*file) for name, file in sealed.items()},
-        parts={name: _part(part) for name, part in parts.items()},
+        parts={name: _part(part, costs.get(name)) for name, part in parts.items()},
         created_at=at,
         created_by=by,
         contract=None if promised is None else ReleasedContract.from_data(promised),
     )
 
 
-def _part(said: Mapping[str, Any]) -> Part:
+def _part(said: Mapping[str, Any], costs_file: str | None) -> Part:
     own = {name: value for name, value in said.items() if name not in ("embedding", "embeddings", "searched_by")}
     records = {"embeddings": recorded_embeddings(said), "searched_by": recorded_search(said)}
+    records["costs_file"] = costs_file
     return Part(**{**own, "approved_by": tuple(said["approved_by"]), **records})
 
 
 def _recorded(part: Part) -> dict[str, Any]:
-    own = {name: value for name, value in asdict(part).items() if name not in ("embeddings", "searched_by")}
+    elsewhere = ("embeddings", "searched_by", "costs_file")
+    own = {name: value for name, value in asdict(part).items() if name not in elsewhere}
     if part.policy is None:
         del own["policy"]  # as it was recorded before there were policies
     return {**own, **as_recorded(part.embeddings), **as_recorded_search(part.searched_by)}
@@ -330,9 +341,11 @@ def of_file(found: Mapping[str, Any]) -> Release:
 
 
 def _manifest(release: Release) -> str:
+    costs = {name: part.costs_file for name, part in release.parts.items() if part.costs_file is not None}
     return canonical_json(
         {
             "parts": {name: _recorded(part) for name, part in release.parts.items()},
+            **({"costs": costs} if costs else {}),  # beside them: earlier versions read this, too
             **({} if release.index_seal is None else {"index": as_recorded_seal(release.index_seal)}),
             **({} if release.index_branch is None else {"branch": release.index_branch}),
             **({} if release.contract is None else {"contract": release.contract.as_data()}),
