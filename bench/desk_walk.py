@@ -48,21 +48,30 @@ NOT_ASKED: Mapping[str, str] = {
     "/sign-in/oidc": "an address of another server",
     "/sign-in/callback": "answers of that server",
     "/api/openapi.json": "made once for a process",
+    "/costs/{name}.csv": "a download from the warehouse, which nobody builds here",
+    "/explain/{collection}/statement.json": "of a row that was really published",
+    "/golden/{collection}": "golden labels of one document: none is declared here",
+    "/api/golden/{collection}/document": "the same",
+    "/evaluation/{collection}/documents": "documents that labels judge: none is declared here",
+    "/evaluation/{collection}/document": "the same",
+    "/touched/{collection}": "by a model that made no row it is refused; see the command",
 }
 """Why a route is left out."""
+_ONE: Mapping[str, str] = {"id": "document"}
+_OF_RELEASE: Mapping[str, str] = {**_ONE, "partition": "partition"}
 QUERIES: Mapping[str, Mapping[str, str]] = {
-    "/requests/{request_id}/document": {"id": "document"},
-    "/explain/{collection}": {"id": "document"},
-    "/explain/{collection}/provenance.json": {"id": "document"},
-    "/explain/{collection}/statement.json": {"id": "document"},
-    "/touched/{collection}": {"by": "=model", "value": "=none"},
-    "/evaluation/{collection}/document": {"id": "document"},
-    "/releases/{collection}/{number}/document": {"id": "document", "partition": "partition"},
+    "/requests/{request_id}/document": _ONE,
+    "/explain/{collection}": _ONE,
+    "/explain/{collection}/provenance.json": _ONE,
+    "/releases/{collection}/{number}/document": _OF_RELEASE,
     "/releases/{collection}/{number}/difference": {"with": "number"},
-    "/golden/{collection}/document": {"document": "document", "stage": "stage"},
-    "/releases/{collection}/at": {"moment": "moment"},
+    "/api/requests/{request_id}/document": _ONE,
+    "/api/releases/{collection}/at": {"moment": "moment"},
+    "/api/releases/{collection}/{number}/document": _OF_RELEASE,
+    "/api/releases/{collection}/{number}/difference": {"with": "number"},
+    "/api/runs/{collection}/price": {"first": "partition"},
 }
-"""What must be said after the question mark: the name of a parameter of the world, or `=` and the value itself."""
+"""What must be said after the question mark, by what it is of the world."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +143,7 @@ def routes(app: Starlette) -> list[str]:
 
 def address(path: str, given: Mapping[str, str]) -> str:
     """With its parameters. Raises KeyError for one that nobody has said a value of."""
-    asked = {name: value[1:] if value.startswith("=") else given[value] for name, value in QUERIES.get(path, {}).items()}
+    asked = {name: given[value] for name, value in QUERIES.get(path, {}).items()}
     filled = re.sub(r"{(\w+)}", lambda found: quote(given[found[1]], safe=""), path)
     return f"{filled}?{urlencode(asked)}" if asked else filled
 

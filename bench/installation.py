@@ -47,7 +47,7 @@ FIRST = {"daily": "2017-01-01", "bulk": "shard-0"}
 LIMIT = 1.5
 REPEATS = 15
 TABLES = ("listings", "refreshes", "datasets", "check_results", "document_history", "run_spans", "review_requests")
-"""What a run leaves of a partition in the state store, besides the chain and the callers of paid calls."""
+"""What runs of twenty partitions each leave of a partition in the state store, besides the chain and the callers of paid calls."""
 
 
 def measure() -> list[Figure]:
@@ -167,12 +167,15 @@ def _publish_all(project: Path) -> None:
 def _clone(connection: sa.Connection, table: str, given: Mapping[str, str], keys: Sequence[str]) -> None:
     columns = [column["name"] for column in sa.inspect(connection).get_columns(table)]
     own = {"partition": ":p", "document_id": "document_id || :p", "request_id": "request_id || :p"}
+    if table == "run_spans":
+        own["run_id"] = "run_id || :run"
     picked = ", ".join(own.get(column, column) for column in columns)
     chosen = f"SELECT * FROM {table} WHERE collection = :c AND partition = :seed"  # noqa: S608
     connection.execute(sa.text(f"CREATE TEMPORARY TABLE seeds AS {chosen}"), given)  # a table may have no such index
     statement = sa.text(f"INSERT INTO {table} ({', '.join(columns)}) SELECT {picked} FROM seeds")  # noqa: S608
     if keys:
-        connection.execute(statement, [{"p": key} for key in keys])
+        runs = [f"-{place // AT_ONCE}" if place >= AT_ONCE else "" for place in range(1, len(keys) + 1)]
+        connection.execute(statement, [{"p": key, "run": run} for key, run in zip(keys, runs, strict=True)])
     connection.execute(sa.text("DROP TABLE seeds"))
 
 

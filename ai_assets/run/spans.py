@@ -69,6 +69,8 @@ class AssetSpans:
     failed: int
 
 
+SPANS_AT_ONCE = 256
+"""Of the newest, that are looked through first for the runs they are of; then each time as many as before."""
 _SUMS = """
     min(began_at) AS began_at, max(ended_at) AS ended_at, count(DISTINCT partition) AS partitions,
     sum(unchanged) AS unchanged, count(error) AS failed, sum(documents) AS documents, sum(calls) AS calls
@@ -129,8 +131,21 @@ def times(connection: sa.Connection, collection: str, run_id: str) -> Iterator[t
 
 
 def newest_runs(connection: sa.Connection, collection: str, most: int) -> Sequence[RunSpans]:
-    query = sa.text(f"{_RUNS} WHERE collection = :c GROUP BY run_id ORDER BY max(ended_at) DESC, run_id LIMIT :most")
-    return [RunSpans(**row) for row in connection.execute(query, {"c": collection, "most": most}).mappings()]
+    """Spans are read from the newest on until so many runs were met, however many there were before."""
+    query = sa.text("SELECT run_id FROM run_spans WHERE collection = :c ORDER BY ended_at DESC LIMIT :size OFFSET :start")
+    met: dict[str, None] = {}
+    start, size = 0, SPANS_AT_ONCE
+    while len(met) < most:
+        rows = connection.execute(query, {"c": collection, "start": start, "size": size}).scalars().all()
+        met |= dict.fromkeys(rows)
+        if len(rows) < size:
+            break
+        start, size = start + size, start + size
+    chosen = sa.text(
+        f"{_RUNS} WHERE run_id IN :runs AND collection = :c GROUP BY run_id ORDER BY max(ended_at) DESC, run_id LIMIT :most"
+    ).bindparams(sa.bindparam("runs", expanding=True))
+    given = {"c": collection, "runs": [*met], "most": most}
+    return [RunSpans(**row) for row in connection.execute(chosen, given).mappings()]
 
 
 def _named(collection: str, run_id: str) -> dict[str, str]:
