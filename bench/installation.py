@@ -47,7 +47,7 @@ FIRST = {"daily": "2017-01-01", "bulk": "shard-0"}
 LIMIT = 1.5
 REPEATS = 15
 TABLES = ("listings", "refreshes", "datasets", "check_results", "document_history", "run_spans", "review_requests")
-"""What runs of twenty partitions each leave of a partition in the state store, besides the chain and the callers of paid calls."""
+"""What runs of twenty partitions leave of each in the state store, besides the chain and the callers of paid calls."""
 
 
 def measure() -> list[Figure]:

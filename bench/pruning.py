@@ -50,8 +50,8 @@ def measure() -> list[Figure]:
             at_most=True,
             detail=f"{took[MANY]:.1f} and {took[FEW]:.1f} ms each, of processor time; "
             f"{large['runs before']:,.0f} runs and {large['events before']:,.0f} events before, "
-            f"after the first {REMOVED} {large['runs after']:,.0f} and {large['events after']:,.0f} after; finding what may go "
-            f"{large['find ms']:.0f} ms; the chain of {large['records']:.0f} records holds",
+            f"after the first {REMOVED} {large['runs after']:,.0f} and {large['events after']:,.0f}; "
+            f"finding what may go {large['find ms']:.0f} ms; the chain of {large['records']:.0f} records holds",
         )
     ]  # fmt: skip
 

@@ -77,6 +77,8 @@ _SUMS = """
     min(began_at) AS began_at, max(ended_at) AS ended_at, count(DISTINCT partition) AS partitions,
     sum(unchanged) AS unchanged, count(error) AS failed, sum(documents) AS documents, sum(calls) AS calls
 FROM run_spans"""
+_SPANS = """
+SELECT partition, asset, began_at, ended_at, seconds, documents, documents_out, calls, unchanged, error FROM run_spans"""
 _RUNS = f"SELECT run_id, count(*) AS spans, min(partition) AS first, max(partition) AS last, {_SUMS}"
 _ASSETS = f"SELECT asset, sum(seconds) AS seconds, sum(documents_out) AS documents_out, {_SUMS}"
 
@@ -114,8 +116,7 @@ def by_asset(connection: sa.Connection, collection: str, run_id: str) -> Sequenc
 def longest(connection: sa.Connection, collection: str, run_id: str, most: int) -> Sequence[StageSpan]:
     """Failed ones, then what took longest, then what was unchanged; shown in the order in which they began."""
     query = sa.text(
-        "SELECT partition, asset, began_at, ended_at, seconds, documents, documents_out, calls, unchanged, error "
-        f"FROM run_spans WHERE run_id = :run AND {_OF_COLLECTION} "  # noqa: S608
+        f"{_SPANS} WHERE run_id = :run AND {_OF_COLLECTION} "
         "ORDER BY CASE WHEN error IS NULL THEN 1 ELSE 0 END, unchanged, seconds DESC, partition, asset LIMIT :most"
     )
     found = connection.execute(query, {**_named(collection, run_id), "most": most}).mappings()
@@ -135,7 +136,9 @@ def times(connection: sa.Connection, collection: str, run_id: str) -> Iterator[t
 
 def newest_runs(connection: sa.Connection, collection: str, most: int) -> Sequence[RunSpans]:
     """Spans are read from the newest on until so many runs were met, however many there were before."""
-    query = sa.text("SELECT run_id FROM run_spans WHERE collection = :c ORDER BY ended_at DESC LIMIT :size OFFSET :start")
+    query = sa.text(
+        "SELECT run_id FROM run_spans WHERE collection = :c ORDER BY ended_at DESC LIMIT :size OFFSET :start"
+    )
     met: dict[str, None] = {}
     start, size = 0, SPANS_AT_ONCE
     while len(met) < most:
