@@ -55,7 +55,6 @@ NOT_ASKED: Mapping[str, str] = {
     "/api/golden/{collection}/document": "the same",
     "/evaluation/{collection}/documents": "documents that labels judge: none is declared here",
     "/evaluation/{collection}/document": "the same",
-    "/api/releases/{collection}/{number}/documents": "the same as the page of the release",
     "/touched/{collection}": "by a model that made no row it is refused; see the command",
 }
 """Why a route is left out."""

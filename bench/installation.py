@@ -24,6 +24,7 @@ import sqlalchemy as sa
 
 from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection, load_collection
+from ai_assets.retention.release_files import SNAPSHOTS
 from ai_assets.run.context import Work
 from ai_assets.run.file_looks import AT_ONCE
 from ai_assets.run.refresh import refresh
@@ -119,15 +120,19 @@ def _lay_out(project: Path, name: str) -> None:
     """The files of a partition that was run again for all others: a look finds them, and pages read them."""
     first = FIRST[name]
     with _stores(project) as stores:
-        for asset in load_collection(project / "collections", name).asset_names:
+        for asset in (*load_collection(project / "collections", name).asset_names, SNAPSHOTS):
             seed = stores.lake.folder(name, asset, first)
-            said = (seed / "manifest.json").read_text(encoding="utf-8")
+            if not seed.exists():
+                continue
             for key in _keys(project, name):
                 folder = stores.lake.folder(name, asset, key)
-                if not folder.exists():
-                    shutil.copytree(seed, folder, copy_function=os.link)
-                    (folder / "manifest.json").unlink()
-                    (folder / "manifest.json").write_text(said.replace(first, key), encoding="utf-8")
+                if folder.exists():
+                    continue
+                shutil.copytree(seed, folder, copy_function=os.link)
+                if (manifest := folder / "manifest.json").exists():
+                    said = manifest.read_text(encoding="utf-8")
+                    manifest.unlink()  # it is a link to the first one's
+                    manifest.write_text(said.replace(first, key), encoding="utf-8")
 
 
 def _publish(project: Path) -> None:

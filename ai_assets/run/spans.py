@@ -78,7 +78,8 @@ _SUMS = """
     sum(unchanged) AS unchanged, count(error) AS failed, sum(documents) AS documents, sum(calls) AS calls
 FROM run_spans"""
 _SPANS = """
-SELECT partition, asset, began_at, ended_at, seconds, documents, documents_out, calls, unchanged, error FROM run_spans"""
+SELECT partition, asset, began_at, ended_at, seconds, documents, documents_out, calls, unchanged, error
+FROM run_spans"""
 _RUNS = f"SELECT run_id, count(*) AS spans, min(partition) AS first, max(partition) AS last, {_SUMS}"
 _ASSETS = f"SELECT asset, sum(seconds) AS seconds, sum(documents_out) AS documents_out, {_SUMS}"
 
