@@ -17,7 +17,7 @@ BENCHES = (
     "load", "embed", "scale", "run_memory", "backfill", "hybrid_search", "retrieval", "inference", "fairness",
     "deadline", "functions", "whole_run", "ledger", "postgres", "processes", "installation", "plan", "warehouse",
     "desk", "serve", "provenance", "evaluation", "decisions", "suites", "classifier", "classifier_adaptation",
-    "telemetry", "asset_pages", "publication",
+    "telemetry", "asset_pages", "publication", "pruning",
 )  # fmt: skip
 
 

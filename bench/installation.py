@@ -3,8 +3,9 @@
 The small one has as many days as one look at files takes, and as a page of the inbox shows here: what is bounded is the
 same work in both.
 
-One day and ten shards are really run. The state of all others is written from theirs, row by row, as if each had been
-run: what is measured reads the state store, and no dataset. Nothing of them is in Dagster's event log.
+One day and ten shards are really run; the day is published, changed and run again. The state of all others is written
+from theirs, row by row, and their files are laid out, as if each had been run, published, and changed since: the chain
+has their records, and one release has all days. What pruning finds in Dagster's storage is measured apart, with runs.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,12 +24,18 @@ import sqlalchemy as sa
 
 from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection, load_collection
+from ai_assets.retention.release_files import SNAPSHOTS
 from ai_assets.run.context import Work
 from ai_assets.run.file_looks import AT_ONCE
 from ai_assets.run.refresh import refresh
 from ai_assets.run.status import collection_status, due_partitions
+from ai_assets.signoff import audit, decisions, publication, release_cards, releases, requests
+from ai_assets.signoff.people import SYSTEM
 from ai_assets.storage import partition_facts
+from ai_assets.storage.digest import digest
+from ai_assets.storage.state import now
 from ai_assets.storage.stores import Stores
+from bench import desk_walk
 from bench.measure import Figure, cpu_seconds, write_collection
 
 if TYPE_CHECKING:
@@ -35,10 +43,12 @@ if TYPE_CHECKING:
     from ai_assets.signoff.people import Person
 
 SMALL, SMALL_DAYS, DAYS, SHARDS, PER_SHARD = 10, AT_ONCE, 3650, 200, int(os.environ.get("AI_ASSETS_PER_SHARD", "500"))
+FIRST = {"daily": "2017-01-01", "bulk": "shard-0"}
+"""Partitions that are really run."""
 LIMIT = 1.5
 REPEATS = 15
 TABLES = ("listings", "refreshes", "datasets", "check_results", "document_history", "run_spans", "review_requests")
-"""What a run leaves of a partition in the state store, besides the chain and the callers of paid calls."""
+"""What runs of twenty partitions leave of each in the state store, besides the chain and the callers of paid calls."""
 
 
 def measure() -> list[Figure]:
@@ -50,6 +60,9 @@ def measure() -> list[Figure]:
         write_collection(small, "daily", _days(SMALL_DAYS), ["2017-01-01/0.txt", "2017-01-01/1.txt"])
         for name in ("bulk", "daily"):
             _run(small, name)
+        _publish(small)
+        (small / "collections/daily/documents/2017-01-01/1.txt").write_text("A bill.\n\nIt was paid twice.\n")
+        _run(small, "daily")
         shutil.copytree(small, large)
         _declare(large, f"count: {SMALL}", f"count: {SHARDS}", "bulk")
         _declare(large, _days(SMALL_DAYS), _days(DAYS), "daily")
@@ -57,8 +70,10 @@ def measure() -> list[Figure]:
             _multiply(project, "daily")
         _multiply(large, "bulk")
         for project in (small, large):
-            _lay_out(project)
-        return [*_queries(small, large), _load(small, large)]
+            _lay_out(project, "daily")
+            _lay_out(project, "bulk")
+            _publish_all(project)
+        return [*_queries(small, large), *desk_walk.measure(small, large), _load(small, large)]
 
 
 def _days(number: int) -> str:
@@ -101,28 +116,72 @@ def _multiply(project: Path, name: str) -> None:
         partition_facts.derive(connection, name, sorted({*known, *declared}))
 
 
-def _lay_out(project: Path) -> None:
-    """The files of the first day again for as many others as one run looks at: a look finds them, as it would."""
-    keys = _keys(project, "daily")
+def _lay_out(project: Path, name: str) -> None:
+    """The files of a partition that was run again for all others: a look finds them, and pages read them."""
+    first = FIRST[name]
     with _stores(project) as stores:
-        for asset in load_collection(project / "collections", "daily").asset_names:
-            seed = stores.lake.folder("daily", asset, keys[0])
-            for key in keys[1:AT_ONCE]:
-                shutil.copytree(seed, stores.lake.folder("daily", asset, key))
-                manifest = stores.lake.folder("daily", asset, key) / "manifest.json"
-                manifest.write_text(manifest.read_text(encoding="utf-8").replace(keys[0], key), encoding="utf-8")
+        for asset in (*load_collection(project / "collections", name).asset_names, SNAPSHOTS):
+            seed = stores.lake.folder(name, asset, first)
+            if not seed.exists():
+                continue
+            for key in _keys(project, name):
+                folder = stores.lake.folder(name, asset, key)
+                if folder.exists():
+                    continue
+                shutil.copytree(seed, folder, copy_function=os.link)
+                if (manifest := folder / "manifest.json").exists():
+                    said = manifest.read_text(encoding="utf-8")
+                    manifest.unlink()  # it is a link to the first one's
+                    manifest.write_text(said.replace(first, key), encoding="utf-8")
+
+
+def _publish(project: Path) -> None:
+    """The first day, approved by somebody."""
+    collection = load_collection(project / "collections", "daily")
+    with _stores(project) as stores:
+        ann = desk_walk.known(stores.state)
+        rules = collection.settings.signoff
+        with stores.state.read() as connection:
+            waiting = decisions.waiting(connection, "daily", None, rules)
+        decisions.decide(stores.state, "daily", waiting, "approve", by=ann, reason="", rules=rules)
+        publication.publish(collection, stores, by="bench")
+
+
+def _publish_all(project: Path) -> None:
+    """A release of all days, each with the part that the first has; and the chain's records of what was asked."""
+    with _stores(project) as stores, stores.state.write() as connection:
+        live = releases.require_live(connection, "daily")
+        (part,) = live.parts.values()
+        parts = {
+            request.partition: replace(part, request_id=request.request_id, digest=request.digest)
+            for request in requests.find(connection, "daily", statuses=("published",))
+        }
+        for name in ("daily", "bulk"):
+            for request in requests.find(connection, name):
+                told = {"number": request.number, "summary": digest(request.summary), "launched": "unknown"}
+                audit.append(connection, SYSTEM, "requested", {**requests.subject(request), **told})
+        number = live.number + 1
+        release = replace(
+            live, number=number, parts=parts, digest=releases.release_digest(parts), created_at=now(),
+        )  # fmt: skip
+        card = release_cards.gathered(connection, stores.lake, release).encoded()
+        release_cards.keep(connection, "daily", number, card)
+        releases.publish_release(connection, release, parts, release_cards.card_digest(card))
 
 
 def _clone(connection: sa.Connection, table: str, given: Mapping[str, str], keys: Sequence[str]) -> None:
     columns = [column["name"] for column in sa.inspect(connection).get_columns(table)]
     own = {"partition": ":p", "document_id": "document_id || :p", "request_id": "request_id || :p"}
+    if table == "run_spans":
+        own["run_id"] = "run_id || :run"
     picked = ", ".join(own.get(column, column) for column in columns)
-    statement = sa.text(
-        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {picked} FROM {table} "  # noqa: S608
-        "WHERE collection = :c AND partition = :seed"
-    )
-    for key in keys:
-        connection.execute(statement, {**given, "p": key})
+    chosen = f"SELECT * FROM {table} WHERE collection = :c AND partition = :seed"  # noqa: S608
+    connection.execute(sa.text(f"CREATE TEMPORARY TABLE seeds AS {chosen}"), given)  # a table may have no such index
+    statement = sa.text(f"INSERT INTO {table} ({', '.join(columns)}) SELECT {picked} FROM seeds")  # noqa: S608
+    if keys:
+        runs = [f"-{place // AT_ONCE}" if place >= AT_ONCE else "" for place in range(1, len(keys) + 1)]
+        connection.execute(statement, [{"p": key, "run": run} for key, run in zip(keys, runs, strict=True)])
+    connection.execute(sa.text("DROP TABLE seeds"))
 
 
 def _queries(small: Path, large: Path) -> list[Figure]:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from conftest import Project
 from desks import Visitor, desk_of, served
 from provider import Provider
@@ -13,13 +14,15 @@ from test_stage_settings import KIND, declare
 
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import NotSeen
+from ai_assets.desk.pages.release import PARTS_PER_PAGE, PartsPage
 from ai_assets.desk.release_opened import difference_view, release_view, released_document, released_documents
+from ai_assets.desk.views_of_releases import ReleasePart
 from ai_assets.forgetting.erasing import forget
 from ai_assets.run import released
 from ai_assets.run.explain import search_release
 from ai_assets.run.released import ReleasedFilter
 from ai_assets.signoff import audit, releases
-from ai_assets.signoff.errors import IndexLost, ReleaseFilesRemoved, ReleaseUnknown
+from ai_assets.signoff.errors import IndexLost, ReleaseAltered, ReleaseFilesRemoved, ReleaseUnknown
 from ai_assets.signoff.publication import publish
 from ai_assets.signoff.releases import Release
 from ai_assets.signoff.served import index_of
@@ -169,6 +172,26 @@ def test_of_a_release_without_files_it_is_said_that_retention_removed_them(proje
     ):
         with pytest.raises(ReleaseFilesRemoved):
             read()
+
+
+def test_a_release_that_was_read_and_altered_since_is_refused(project: Project, twice: Collection) -> None:
+    desk = desk_of(project)
+    ann = known(desk.stores.state, "ann")
+    assert release_view(desk, ann, "notes", 2).row.live
+    with desk.stores.state.write() as connection:
+        connection.execute(sa.text("UPDATE releases SET manifest = manifest || ' ' WHERE number = 2"))
+    with pytest.raises(ReleaseAltered):
+        release_view(desk, ann, "notes", 2)
+
+
+def test_partitions_of_a_release_are_shown_fifty_at_a_time() -> None:
+    parts = [
+        ReleasePart(partition=f"{number:03d}", documents=1, chunks=1, request_id="r", approved_by=["ann"], run_id="run",
+                    digest="d") for number in range(2 * PARTS_PER_PAGE + 1)
+    ]  # fmt: skip
+    assert PartsPage.of(parts, 1).rows == parts[:PARTS_PER_PAGE]
+    assert (PartsPage.of(parts, 99).rows, PartsPage.of(parts, 99).page) == (parts[-1:], 3)
+    assert PartsPage.of([], 1).pages == 1
 
 
 # Pages, the API and the command

@@ -150,6 +150,16 @@ def test_the_newest_runs_come_first(state: StateStore) -> None:
         assert [run.run_id for run in spans.newest_runs(connection, "notes", 5)] == ["new", "old"]
 
 
+def test_the_newest_runs_are_found_behind_one_with_more_spans_than_are_read_at_once(state: StateStore) -> None:
+    many = [ended(run_id="large", partition=f"{number:04d}") for number in range(3 * spans.SPANS_AT_ONCE)]
+    old = {"began_at": "2026-10-01T12:00:00.000+00:00", "at": "2026-10-01T12:00:01.000+00:00"}
+    written(state, *many, ended(run_id="old", **old), ended(run_id="elsewhere", collection="letters"))
+    with state.read() as connection:
+        found = spans.newest_runs(connection, "notes", 5)
+        assert [(run.run_id, run.partitions) for run in found] == [("large", len(many)), ("old", 1)]
+        assert [run.run_id for run in spans.newest_runs(connection, "notes", 1)] == ["large"]
+
+
 def test_spans_are_removed_when_they_are_old(project: Project) -> None:
     stores = project.stores()
     fresh = "2999-01-01T00:00:00.000+00:00"

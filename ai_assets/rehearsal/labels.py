@@ -37,7 +37,7 @@ def _first(reading: Reading, names: tuple[str, ...], described: str) -> Classifi
         return _by_hash(reading, names)
     labels = _labels(f"{reading.prompt}\n{described}", names)
     said = _classifier(labels).classify([(reading.title, reading.body)])[0]
-    if tells(said.evidence):
+    if tells(said.evidence or ""):
         return said
     described = next(label.description for label in labels if label.name == said.label)
     evidence = _likest(described, reading.told[:_READ_SENTENCES])

@@ -201,7 +201,7 @@ class _Filler:
                 said.runner_up if said.runner_up is not None else None if None in values else said.label
             )
         self.labels.append((name, said))
-        return GeneratedValue(said.label, raw=said.evidence)
+        return GeneratedValue(said.label, raw=said.evidence or "")
 
     def _reason(self, schema: Schema, name: str) -> GeneratedValue | None:
         """Why the label before it was chosen, or the rating given, in a sentence."""

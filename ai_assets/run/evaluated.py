@@ -166,22 +166,13 @@ def scores_of_releases(
 ) -> Sequence[ReleaseScores]:
     """The last ones, in order. One that was altered is left out: the page of releases says so."""
     found = [each for _, each in releases.read_all(connection, collection) if not isinstance(each, ReleaseAltered)]
-    query = sa.select(requests.TABLE.c.request_id, requests.TABLE.c.opened_at)
-    rows = connection.execute(query.where(requests.TABLE.c.collection == collection))
-    opened = {row.request_id: row.opened_at for row in rows}
-    return list(_scores_of(connection, found[-most:], opened))
+    return list(_scores_of(connection, found[-most:]))
 
 
-def _scores_of(
-    connection: sa.Connection, found: Sequence[Release], opened: Mapping[str, str]
-) -> Iterator[ReleaseScores]:
+def _scores_of(connection: sa.Connection, found: Sequence[Release]) -> Iterator[ReleaseScores]:
     known: dict[str, tuple[tuple[Score, ...], tuple[SliceScore, ...]]] = {}
     for release in found:
-        newest = max(
-            (part.request_id for part in release.parts.values() if part.request_id in opened),
-            key=lambda name: (opened[name], name),
-            default=None,
-        )
+        newest = requests.newest_of(connection, [part.request_id for part in release.parts.values()])
         if newest is None:
             continue
         if newest not in known:

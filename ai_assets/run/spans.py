@@ -69,9 +69,16 @@ class AssetSpans:
     failed: int
 
 
+_OF_COLLECTION = "collection || '' = :c"
+"""Of a run that is named: not by the index of the collection, which would read the spans of all its runs."""
+SPANS_AT_ONCE = 256
+"""Of the newest, that are looked through first for the runs they are of; then each time as many as before."""
 _SUMS = """
     min(began_at) AS began_at, max(ended_at) AS ended_at, count(DISTINCT partition) AS partitions,
     sum(unchanged) AS unchanged, count(error) AS failed, sum(documents) AS documents, sum(calls) AS calls
+FROM run_spans"""
+_SPANS = """
+SELECT partition, asset, began_at, ended_at, seconds, documents, documents_out, calls, unchanged, error
 FROM run_spans"""
 _RUNS = f"SELECT run_id, count(*) AS spans, min(partition) AS first, max(partition) AS last, {_SUMS}"
 _ASSETS = f"SELECT asset, sum(seconds) AS seconds, sum(documents_out) AS documents_out, {_SUMS}"
@@ -96,22 +103,21 @@ def record_span(connection: sa.Connection, span: StageEnded) -> None:
 
 
 def of_run(connection: sa.Connection, collection: str, run_id: str) -> RunSpans | None:
-    query = sa.text(f"{_RUNS} WHERE run_id = :run AND collection = :c GROUP BY run_id")
+    query = sa.text(f"{_RUNS} WHERE run_id = :run AND {_OF_COLLECTION} GROUP BY run_id")
     row = connection.execute(query, _named(collection, run_id)).mappings().one_or_none()
     return None if row is None else RunSpans(**row)
 
 
 def by_asset(connection: sa.Connection, collection: str, run_id: str) -> Sequence[AssetSpans]:
     """In the order in which they began."""
-    query = sa.text(f"{_ASSETS} WHERE run_id = :run AND collection = :c GROUP BY asset ORDER BY min(began_at), asset")
+    query = sa.text(f"{_ASSETS} WHERE run_id = :run AND {_OF_COLLECTION} GROUP BY asset ORDER BY min(began_at), asset")
     return [AssetSpans(**row) for row in connection.execute(query, _named(collection, run_id)).mappings()]
 
 
 def longest(connection: sa.Connection, collection: str, run_id: str, most: int) -> Sequence[StageSpan]:
     """Failed ones, then what took longest, then what was unchanged; shown in the order in which they began."""
     query = sa.text(
-        "SELECT partition, asset, began_at, ended_at, seconds, documents, documents_out, calls, unchanged, error "
-        "FROM run_spans WHERE run_id = :run AND collection = :c "
+        f"{_SPANS} WHERE run_id = :run AND {_OF_COLLECTION} "
         "ORDER BY CASE WHEN error IS NULL THEN 1 ELSE 0 END, unchanged, seconds DESC, partition, asset LIMIT :most"
     )
     found = connection.execute(query, {**_named(collection, run_id), "most": most}).mappings()
@@ -122,15 +128,32 @@ def longest(connection: sa.Connection, collection: str, run_id: str, most: int) 
 def times(connection: sa.Connection, collection: str, run_id: str) -> Iterator[tuple[str, str, str]]:
     """Asset, beginning and end of all that was computed."""
     query = sa.text(
-        "SELECT asset, began_at, ended_at FROM run_spans WHERE run_id = :run AND collection = :c AND unchanged = 0"
+        "SELECT asset, began_at, ended_at FROM run_spans "  # noqa: S608
+        f"WHERE run_id = :run AND {_OF_COLLECTION} AND unchanged = 0"
     )
     for row in connection.execute(query, _named(collection, run_id)):
         yield row.asset, row.began_at, row.ended_at
 
 
 def newest_runs(connection: sa.Connection, collection: str, most: int) -> Sequence[RunSpans]:
-    query = sa.text(f"{_RUNS} WHERE collection = :c GROUP BY run_id ORDER BY max(ended_at) DESC, run_id LIMIT :most")
-    return [RunSpans(**row) for row in connection.execute(query, {"c": collection, "most": most}).mappings()]
+    """Spans are read from the newest on until so many runs were met, however many there were before."""
+    query = sa.text(
+        "SELECT run_id FROM run_spans WHERE collection = :c ORDER BY ended_at DESC LIMIT :size OFFSET :start"
+    )
+    met: dict[str, None] = {}
+    start, size = 0, SPANS_AT_ONCE
+    while len(met) < most:
+        rows = connection.execute(query, {"c": collection, "start": start, "size": size}).scalars().all()
+        met |= dict.fromkeys(rows)
+        if len(rows) < size:
+            break
+        start, size = start + size, start + size
+    chosen = sa.text(
+        f"{_RUNS} WHERE run_id IN :runs AND {_OF_COLLECTION} "
+        "GROUP BY run_id ORDER BY max(ended_at) DESC, run_id LIMIT :most"
+    ).bindparams(sa.bindparam("runs", expanding=True))
+    given = {"c": collection, "runs": [*met], "most": most}
+    return [RunSpans(**row) for row in connection.execute(chosen, given).mappings()]
 
 
 def _named(collection: str, run_id: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -215,7 +215,7 @@ def card_of(stores: Stores, collection: str, number: int | None = None) -> KeptC
         )
         kept = kept_text(connection, release.collection, release.number)
         if kept is not None:
-            return KeptCard(card=_adapter().validate_json(kept), text=kept)
+            return KeptCard(card=_read(kept), text=kept)
         made = gathered(connection, stores.lake, release, made_later=True)
     return KeptCard(card=made, text=made.encoded())
 
@@ -262,6 +262,12 @@ def _adapter() -> "TypeAdapter[ReleaseCard]":
     from pydantic import TypeAdapter
 
     return TypeAdapter(ReleaseCard)
+
+
+@lru_cache(maxsize=2)
+def _read(text: str) -> ReleaseCard:
+    """Of thousands of partitions it is some megabytes, and its pages are looked at one after the other."""
+    return _adapter().validate_json(text)
 
 
 def keep(connection: sa.Connection, collection: str, number: int, text: str) -> None:
@@ -369,7 +375,7 @@ def card_before(connection: sa.Connection, release: Release | None) -> ReleaseCa
         text = kept_text(connection, release.collection, release.number)
     except CardAltered:
         return None
-    return None if text is None else _adapter().validate_json(text)
+    return None if text is None else _read(text)
 
 
 def _is_same(card: PartitionCard, part: Part) -> bool:

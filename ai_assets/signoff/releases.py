@@ -205,11 +205,19 @@ def _published(connection: sa.Connection, row: sa.RowMapping, record: Record | N
     if record is None:
         raise ReleaseAltered(name, "the audit chain has no such publication", row["collection"])
     _require_signed(connection, name, record)
-    index = (row["index_name"], row["index_version"])
-    stored = audit.release_record(row["manifest"], index, row["created_at"], row["created_by"])
+    stored = _stored_record(
+        row["manifest"], row["index_name"], row["index_version"], row["created_at"], row["created_by"]
+    )
     if (row["digest"], stored) != (record.subject["digest"], record.subject["record"]):
         raise ReleaseAltered(name, "its row is not what was published, by the audit chain", row["collection"])
     return _release(row)
+
+
+@functools.lru_cache(maxsize=16)
+def _stored_record(manifest: str, index_name: str, index_version: int, created_at: str, created_by: str) -> str:
+    """A manifest of thousands of partitions is some megabytes, and the same at each question: one that differs in
+    anything is another argument, and is hashed."""
+    return audit.release_record(manifest, (index_name, index_version), created_at, created_by)
 
 
 def _require_signed(connection: sa.Connection, name: str, record: Record) -> None:

@@ -14,7 +14,7 @@ from ai_assets.signoff.launches import Launch
 from ai_assets.signoff.people import SYSTEM
 from ai_assets.storage import partition_facts
 from ai_assets.storage.digest import canonical_json, digest
-from ai_assets.storage.state import now
+from ai_assets.storage.state import keys_of, now
 
 Status = Literal["open", "approved", "rejected", "sent back", "void", "expired", "published"]
 ANSWERED: tuple[Status, ...] = ("open", "approved", "rejected", "sent back")
@@ -78,6 +78,17 @@ def find(
 def get(connection: sa.Connection, request_id: str) -> SignoffRequest | None:
     row = connection.execute(sa.select(TABLE).where(TABLE.c.request_id == request_id)).mappings().one_or_none()
     return None if row is None else _request(row)
+
+
+def newest_of(connection: sa.Connection, ids: Sequence[str]) -> str | None:
+    """Of these, the one that was opened last; None where none is known. They may be thousands."""
+    among = keys_of(connection.dialect.name, ":ids")
+    query = sa.text(
+        f"SELECT request_id FROM review_requests WHERE request_id IN (SELECT value FROM {among}) "  # noqa: S608
+        "ORDER BY opened_at DESC, request_id DESC LIMIT 1"
+    )
+    found: str | None = connection.execute(query, {"ids": json.dumps(list(ids))}).scalar_one_or_none()
+    return found
 
 
 def latest(connection: sa.Connection, collection: str) -> dict[str, SignoffRequest]:

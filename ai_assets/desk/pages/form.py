@@ -63,9 +63,9 @@ def parameter(query: QueryParams, name: str, default: str = "") -> str:
     return (storable(query.get(name)) or "").strip() or default
 
 
-def page_number(query: QueryParams) -> int:
+def page_number(query: QueryParams, name: str = "page") -> int:
     """What is no number of a page is the first."""
-    text = query.get("page", "1")
+    text = query.get(name, "1")
     return min(max(1, int(text)), LAST_PAGE) if text.isascii() and text.isdigit() and len(text) < 10 else 1
 
 

@@ -1,6 +1,8 @@
 """The pages of one release: its documents, one of them, and its difference to another release."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
@@ -19,7 +21,7 @@ from ai_assets.desk.release_opened import (
     released_document,
     released_documents,
 )
-from ai_assets.desk.views_of_releases import DifferenceView, ReleasedDocuments, ReleaseView
+from ai_assets.desk.views_of_releases import DifferenceView, ReleasedDocuments, ReleasePart, ReleaseView
 from ai_assets.run.released import ReleasedFilter
 from ai_assets.signoff.card_markdown import card_markdown, head, sections
 from ai_assets.signoff.errors import IndexAltered, IndexLost, ReleaseFilesRemoved
@@ -30,6 +32,23 @@ FILTERS = ("search", "text", "partition", "stage", "label", "status")
 STATUSES = ("ok", "duplicate", "quarantined", "forgotten")
 FIRST_MOVES = 8
 """Of a difference, on the page that asks whether to make a release live."""
+
+PARTS_PER_PAGE = 50
+MOST_CHOICES = 100
+"""Partitions to choose from in a list; of more, one is named."""
+
+
+@dataclass(frozen=True)
+class PartsPage:
+    rows: Sequence[ReleasePart]
+    page: int
+    pages: int
+
+    @classmethod
+    def of(cls, parts: Sequence[ReleasePart], asked: int) -> "PartsPage":
+        pages = max(1, math.ceil(len(parts) / PARTS_PER_PAGE))
+        page = min(max(1, asked), pages)
+        return cls(parts[(page - 1) * PARTS_PER_PAGE : page * PARTS_PER_PAGE], page, pages)
 
 
 def _asked(http: HttpRequest) -> tuple[str, int]:
@@ -48,6 +67,8 @@ def page(http: HttpRequest) -> Response:
     context = {
         "collection": collection,
         "view": view,
+        "parts": PartsPage.of(view.parts, page_number(http.query_params, "parts")),
+        "MOST_CHOICES": MOST_CHOICES,
         "found": found,
         "chosen": chosen,
         "statuses": STATUSES,
