@@ -272,11 +272,11 @@ def cost_of_calls(connection: sa.Connection, keys: Sequence[str], *, tenant: str
     distinct = sorted(set(keys))
     for start in range(0, len(distinct), _KEYS_AT_ONCE):
         part = distinct[start : start + _KEYS_AT_ONCE]
-        for call, cost, maybe in connection.execute(alone, {"keys": json.dumps(part), **given}).all():
-            found[call] = CallCost(cost, maybe)
+        for row in connection.execute(alone, {"keys": json.dumps(part), **given}):
+            found[row[0]] = CallCost(row[1], row[2])
         if left := [key for key in part if key not in found]:
-            for call, cost, maybe in connection.execute(followed, {"keys": left, **given}).all():
-                found[call] = CallCost(int(cost), int(maybe))
+            for row in connection.execute(followed, {"keys": left, **given}):
+                found[row[0]] = CallCost(int(row[1]), int(row[2]))
     return found
 
 

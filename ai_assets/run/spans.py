@@ -143,7 +143,7 @@ def newest_runs(connection: sa.Connection, collection: str, most: int) -> Sequen
     met: dict[str, None] = {}
     start, size = 0, SPANS_AT_ONCE
     while len(met) < most:
-        rows = connection.execute(query, {"c": collection, "start": start, "size": size}).scalars().all()
+        rows: Sequence[str] = connection.execute(query, {"c": collection, "start": start, "size": size}).scalars().all()
         met |= dict.fromkeys(rows)
         if len(rows) < size:
             break
