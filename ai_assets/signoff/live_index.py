@@ -63,13 +63,8 @@ class _Pointer:
             "branch": release.index_branch,
             "version": release.index_version,
             "files": None if seal is None else as_recorded_seal(seal),
-            "release_file": release_file(self.release_content),
+            "release_file": release_file(self.release.content),
         }
-
-    @cached_property
-    def release_content(self) -> bytes:
-        """Parts of the release with their files and who signed them, for who has no state store."""
-        return canonical_json(releases.as_file(self.release)).encode()
 
 
 def release_file(content: bytes) -> str:
@@ -90,8 +85,8 @@ def difference(stores: Stores, connection: sa.Connection, collection: str, *, wh
             return f"{FILE} says of release {pointer.release.number} what it is not, or less than this version says"
         return f"{FILE} names release {said.get('release')}, and release {pointer.release.number} is live"
     if whole:
-        named = release_file(pointer.release_content)
-        if stores.index_place(collection).kept(named).content != pointer.release_content:
+        named = release_file(pointer.release.content)
+        if stores.index_place(collection).kept(named).content != pointer.release.content:
             return f"{named}, which {FILE} names, is missing or altered"
     if (tagged := _tagged(stores, collection, pointer.release.index_name)) != pointer.place[1:]:
         names = "nothing" if tagged is None else f"version {tagged[1]} of {tagged[0] or 'the table itself'}"
@@ -200,7 +195,7 @@ def _write(stores: Stores, pointer: _Pointer) -> bool:
             return False
         ring = keys.of(connection)
     kind: keys.Kind = "recorder" if ring.holds("recorder") else "decision"
-    statement, content = pointer.statement, pointer.release_content
+    statement, content = pointer.statement, pointer.release.content
     signed = ring.sign(kind, canonical_json(statement).encode())
     place.put(release_file(content), content)
     said = {

@@ -4,10 +4,10 @@ The tables only mirror the audit chain: a release is read only where its row is 
 the live release only where the pointer names what the chain last made live.
 """
 
-import functools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -126,6 +126,12 @@ class Release:
         """How it is searched: as all its parts were when they were judged."""
         return searched_by_of(self.parts)
 
+    @cached_property
+    def content(self) -> bytes:
+        """All of it, for who has no state store; `of_file` reads it. A sensor compares it every few seconds, and of
+        thousands of partitions it is some megabytes."""
+        return canonical_json(_as_file(self)).encode()
+
 
 def searched_by_of(parts: Mapping[str, Part]) -> SearchedBy:
     return next((part.searched_by for part in parts.values() if part.chunks), AS_ALWAYS)
@@ -213,7 +219,7 @@ def _published(connection: sa.Connection, row: sa.RowMapping, record: Record | N
     return _release(row)
 
 
-@functools.lru_cache(maxsize=16)
+@lru_cache(maxsize=16)
 def _stored_record(manifest: str, index_name: str, index_version: int, created_at: str, created_by: str) -> str:
     """A manifest of thousands of partitions is some megabytes, and the same at each question: one that differs in
     anything is another argument, and is hashed."""
@@ -292,7 +298,7 @@ def _release(row: Mapping[str, Any] | sa.RowMapping) -> Release:
     return _read(*(row[name] for name in _COLUMNS))
 
 
-@functools.lru_cache(maxsize=16)
+@lru_cache(maxsize=16)
 def _read(
     collection: str, number: int, digest: str, index_name: str, index_version: int, stored: str, at: str, by: str
 ) -> Release:  # fmt: skip
@@ -330,8 +336,7 @@ def _recorded(part: Part) -> dict[str, Any]:
     return {**own, **as_recorded(part.embeddings), **as_recorded_search(part.searched_by)}
 
 
-def as_file(release: Release) -> dict[str, Json]:
-    """All of it, for who has no state store; `of_file` reads it."""
+def _as_file(release: Release) -> dict[str, Json]:
     return {
         "collection": release.collection,
         "number": release.number,
