@@ -244,6 +244,36 @@ def test_a_publication_written_into_the_chain_without_the_key_is_no_release(stor
             reader(stores)
 
 
+SINCE_READ = {
+    "another actor": ("UPDATE audit SET actor = 'ben' WHERE seq = {seq}", False),
+    "the same, written otherwise": ("UPDATE audit SET subject = replace(subject, ',', ', ') WHERE seq = {seq}", True),
+}
+
+
+@pytest.mark.parametrize("how", SINCE_READ)
+def test_a_large_record_is_hashed_again_where_its_row_is_another_than_it_was(
+    how: str, stores: Stores, notes: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "LARGE", 0)
+    first, record = live(stores), live_record(stores)
+    assert live_record(stores) is record
+    statement, holds = SINCE_READ[how]
+    change(stores, statement.format(seq=record.seq))
+    assert live_record(stores) is not record
+    if holds:
+        assert live(stores) == first
+        return
+    with pytest.raises(ReleaseAltered, match="its content is not what was recorded"):
+        live(stores)
+
+
+def live_record(stores: Stores) -> audit.Record:
+    with stores.state.read() as connection:
+        record = releases.live_record(connection, "notes")
+    assert record is not None
+    return record
+
+
 BACK_TO_1 = ("DELETE FROM releases WHERE number = 2", "UPDATE live_releases SET number = 1")
 HIDDEN: Mapping[str, tuple[str, str]] = {
     "taken away": ("DELETE FROM audit WHERE seq = {seq}", "does not follow from the one before"),
