@@ -186,7 +186,7 @@ def test_a_run_goes_on_through_a_lost_watch_and_an_api_server_that_is_away(
     eventually(lambda: any(is_step(it) for it in cluster.nodes.running()), PATIENCE_S)
     before = cluster.nodes.lost_watches
     cluster.server.drop_watches(forgotten=True)
-    eventually(lambda: cluster.nodes.lost_watches > before, 60)
+    eventually(lambda: cluster.nodes.lost_watches > before, PATIENCE_S)
     cluster.server.go_away()
     time.sleep(float(os.environ.get("AI_ASSETS_TEST_AWAY_S", "8")))
     cluster.server.come_back()
@@ -202,7 +202,7 @@ def test_a_cancelled_run_leaves_no_pod_and_asks_for_nothing_more(office: Cluster
     sent = office.provider.stats()["calls"]
     eventually(lambda: office.provider.stats()["calls"] > sent, PATIENCE_S)
     assert terminate(office, run) == "TerminateRunSuccess"
-    eventually(lambda: not office.deployment.workers(run), 60)
+    eventually(lambda: not office.deployment.workers(run), PATIENCE_S)
     assert all(ended_by_itself(it) for it in cluster.nodes.runs.values() if run_id(it) == run)
     asked = office.provider.stats()["calls"]
     assert run_ended(office, run) == "CANCELED"
@@ -325,7 +325,7 @@ def test_a_run_whose_pod_is_killed_again_and_again_fails_at_last_and_leaves_noth
         eventually(lambda: bool(steps_of(cluster, run)), PATIENCE_S)
         cluster.nodes.kill(worker)
     assert run_ended(office, run) == "FAILURE"
-    eventually(lambda: not office.deployment.workers(run), 60)
+    eventually(lambda: not office.deployment.workers(run), PATIENCE_S)
     assert all(ended_by_itself(it) for it in steps_of(cluster, run))
     assert len(workers_of(office, cluster, run, 3)) == 3
     office.provider.configure(latency_ms=50)
@@ -346,7 +346,7 @@ def test_a_run_that_went_on_in_another_pod_is_cancelled_with_all_its_pods(
     (said,) = [line for line in said_of_run(office, run) if WENT_ON in line]
     assert "The pod of this run ended (Error, exit code 137)." in said
     assert terminate(office, run) == "TerminateRunSuccess"
-    eventually(lambda: not office.deployment.workers(run), 60)
+    eventually(lambda: not office.deployment.workers(run), PATIENCE_S)
     assert run_ended(office, run) == "CANCELED"
     assert len(steps_of(cluster, run)) == 1
     office.provider.configure(latency_ms=50)

@@ -132,7 +132,8 @@ def office_in(
     (home / "grown").touch()
     image = cluster.image(f"ours:{namespace}", *mounts_of(project.root, home), folder=str(project.root))
     own = {"namespace": f"{namespace}-{SOUTH}", "secrets": [f"{SOUTH}-secrets"], "quota": {"memory": "12Gi", "pods": 9}}
-    given = project_settings(namespace, image, tenants={SOUTH: own}, **settings)
+    more = {"grace_s": 120, **settings}  # that a pod ends by itself within it is no question of how busy the machine is
+    given = project_settings(namespace, image, tenants={SOUTH: own}, **more)
     (project.root / "operations.yaml").write_text(given)
     keys = project.root.parent / f"keys-{namespace}"
     assert project.cli("keys", "new", str(keys)).returncode == 0
