@@ -69,8 +69,8 @@ class BucketData:
         return (found for found in self._bucket.objects(below) if self._is_ours(collection_of(found.key)))
 
     def _is_ours(self, collection: str) -> bool:
-        """What lies in this bucket, and whose is another one, is nobody's; of what nothing is declared, such as a
-        collection that was removed, the place says whose it is."""
+        """A collection that is declared to be in another bucket is not this tenant's, whatever lies here. Where none is
+        declared, as of a collection that was removed, the place says whose it is."""
         if collection not in self._ours:
             self._ours[collection] = self._places.may_hold(self._tenant, collection)
         return self._ours[collection]
