@@ -10,11 +10,8 @@ import functools
 import json
 import math
 import re
-import shutil
 import sqlite3
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -23,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ai_assets.base.home import Home
-from bench.measure import Figure, write_collection
+from bench.measure import Figure, twice
 
 FEW, MANY = 10, 3650
 TURNS = 7
@@ -50,12 +47,7 @@ _DEFINITION = re.compile(r"(?=\b(?:query|fragment)\s+[A-Z]\w*\s*(?:\(|\{|on\b))"
 
 def measure() -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="ai-assets-bench-") as folder:
-        few, many = Path(folder) / "few", Path(folder) / "many"
-        few.mkdir()
-        write_collection(few, "daily", f"{{by: day, start: {FIRST}, end: {_day(FEW - 1)}}}", [f"{FIRST}/0.txt"])
-        command = [str(Path(sys.executable).with_name("ai-assets")), "run", "daily", "--partition", str(FIRST)]
-        subprocess.run(command, cwd=few, check=True, capture_output=True)
-        shutil.copytree(few, many)
+        few, many = twice(Path(folder), FIRST, _day(FEW - 1))
         declared = many / "collections/daily/defs.yaml"
         declared.write_text(declared.read_text().replace(f"end: {_day(FEW - 1)}", f"end: {_day(MANY - 1)}"))
         for project, days in ((few, FEW), (many, MANY)):

@@ -2,11 +2,13 @@
 
 import random
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -66,6 +68,17 @@ def write_collection(project: Path, name: str, partitions: str, names: Sequence[
         f"  partitions: {partitions}\n  schedule: null\n{STAGES}",
         encoding="utf-8",
     )
+
+
+def twice(folder: Path, first: date, last: date) -> tuple[Path, Path]:
+    """Two projects of days, alike, of which the first day was run."""
+    one, other = folder / "few", folder / "many"
+    one.mkdir()
+    write_collection(one, "daily", f"{{by: day, start: {first}, end: {last}}}", [f"{first}/0.txt"])
+    command = [str(Path(sys.executable).with_name("ai-assets")), "run", "daily", "--partition", str(first)]
+    subprocess.run(command, cwd=one, check=True, capture_output=True)
+    shutil.copytree(one, other)
+    return one, other
 
 
 def cpu_seconds(*arguments: str) -> float:

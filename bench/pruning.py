@@ -6,10 +6,7 @@ other day and once more for all: of each day the older run may go, and the newer
 
 import contextlib
 import os
-import shutil
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -23,7 +20,7 @@ from ai_assets.retention.leftovers import RetentionContext
 from ai_assets.run.operations import load_operations
 from ai_assets.signoff.verification import verify
 from ai_assets.storage.stores import Stores
-from bench.measure import Figure, write_collection
+from bench.measure import Figure, twice
 
 FEW, MANY = 10, 3650
 TIMES = 2
@@ -35,12 +32,7 @@ LIMIT = 1.5
 
 def measure() -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="ai-assets-bench-") as folder:
-        few, many = Path(folder) / "few", Path(folder) / "many"
-        few.mkdir()
-        write_collection(few, "daily", f"{{by: day, start: {FIRST}, end: {FIRST}}}", [f"{FIRST}/0.txt"])
-        command = [str(Path(sys.executable).with_name("ai-assets")), "run", "daily", "--partition", str(FIRST)]
-        subprocess.run(command, cwd=few, check=True, capture_output=True)
-        shutil.copytree(few, many)
+        few, many = twice(Path(folder), FIRST, FIRST)
         found = {days: _pruned(project, days) for project, days in ((few, FEW), (many, MANY))}
     took = {days: each["ms"] for days, each in found.items()}
     large = found[MANY]

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from ai_assets.inference.engine import Engine
+from ai_assets.run.context import Work
 
 HOUR = 60
 
@@ -33,3 +34,15 @@ def closed() -> list[dict[str, Any]]:
 def set_ahead(engine: Engine, minutes: float) -> None:
     """The ledger of this engine, in SQLite, goes by a clock that is so far ahead; for what has begun to ask."""
     engine._turns.clock.set_by(time.time() + minutes * 60)
+
+
+def closes_after(work: Work, blocks: int) -> None:
+    """Each block is looked at twice: before the device is taken, and once it is."""
+    asked = 0
+
+    def clock() -> datetime.datetime:
+        nonlocal asked
+        asked += 1
+        return now() + datetime.timedelta(minutes=2 * HOUR if asked > 2 * blocks else 0)
+
+    work.local_models.clock = clock

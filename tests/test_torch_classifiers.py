@@ -1,7 +1,6 @@
 """Claims about stages whose labels a classifier gives that torch runs here, on tiny models; `make test-gpu` runs them
 where torch is not installed."""
 
-import datetime
 import importlib.util
 import json
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 import yaml
 from conftest import DAYS, Project
-from hours import HOUR, around, now
+from hours import HOUR, around, closes_after
 
 from ai_assets.collection.loading import Collection
 from ai_assets.inference.load import load_inference
@@ -21,7 +20,7 @@ from ai_assets.local_models.errors import ModelUnusable
 from ai_assets.local_models.model_folder import read_folder
 from ai_assets.local_models.torch_model import TorchModel
 from ai_assets.planning.plan import plan
-from ai_assets.run.context import Outcome, Work
+from ai_assets.run.context import Outcome
 from ai_assets.run.datasets import classification
 from ai_assets.run.datasets.labelling import labelling_of
 from ai_assets.run.events import WindowAwaited
@@ -180,15 +179,3 @@ def test_what_was_labelled_before_the_window_closed_is_not_labelled_again(
     office(at_once)
     other = labelled(at_once.refresh(collection, [DAY]))
     assert other.manifest.version == again.manifest.version
-
-
-def closes_after(work: Work, blocks: int) -> None:
-    """Each block is looked at twice: before the device is taken, and once it is."""
-    asked = 0
-
-    def clock() -> datetime.datetime:
-        nonlocal asked
-        asked += 1
-        return now() + datetime.timedelta(minutes=2 * HOUR if asked > 2 * blocks else 0)
-
-    work.local_models.clock = clock

@@ -9,8 +9,8 @@ from ai_assets.base.errors import Gathered
 from ai_assets.base.yaml_settings import line_of
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.settings import CollectionSettings
+from ai_assets.collection.stage_windows import is_here
 from ai_assets.local_models.errors import ModelUnusable
-from ai_assets.stages.classify.kind import ClassifyStage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ def read_local_classifiers(
     """By stage; a folder without a classifier, or one of other labels, is refused with the line that names it."""
     gathered, found = Gathered(), {}
     for number, stage in enumerate(settings.stages):
-        if not isinstance(stage, ClassifyStage) or not stage.is_local:
+        if not is_here(stage):
             continue
         from ai_assets.stages.classify.local import local_classifier
 

@@ -13,6 +13,7 @@ from ai_assets.base.yaml_settings import Strict, line_of, refuse, wrong
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.embedding.searched_by import Reranker
 from ai_assets.local_models.errors import ModelUnusable
+from ai_assets.local_models.spec import extra_of
 
 if TYPE_CHECKING:
     from ai_assets.inference.settings import InferenceSettings
@@ -68,7 +69,7 @@ def read_reranker(
         return _on_route(declared, inference(), refused)
     assert declared.backend is not None
     try:
-        need("gpu" if declared.backend == "torch" else declared.backend, f"the reranker of '{declared.backend}'")
+        need(extra_of(declared.backend), f"the reranker of '{declared.backend}'")
         return _loaded_here(declared, path)
     except ExtraMissing as error:
         raise refused(error, "backend") from error

@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import yaml
 from pydantic_core import PydanticCustomError
@@ -52,7 +52,7 @@ def route_of(stage: StageSettings) -> str | None:
     return stage.models if isinstance(stage, FunctionStage) else stage.route
 
 
-def is_here(stage: StageSettings) -> bool:
+def is_here(stage: object) -> TypeGuard[ClassifyStage]:
     """A model is loaded here for it."""
     return isinstance(stage, ClassifyStage) and stage.is_local
 
@@ -78,8 +78,7 @@ def ways_of(
     stage = next((each for each in settings.stages if each.name == asset), None)
     if stage is not None:
         own, route, by_batch = stage.hours, route_of(stage), stage.by_batch
-        here: ClassifyStage | EmbeddingSettings | None
-        here = stage if isinstance(stage, ClassifyStage) and stage.is_local else None
+        here: ClassifyStage | EmbeddingSettings | None = stage if is_here(stage) else None
     else:
         declared = settings.every_embedding
         each = next((found for name, found in declared.items() if vectors_asset(name) == asset), None)

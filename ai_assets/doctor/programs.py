@@ -11,7 +11,7 @@ from ai_assets.collection.loading import Collection
 from ai_assets.doctor.findings import Finding, fine, noted, of_error, wrong
 from ai_assets.doctor.installation import CannotLook, Installation
 from ai_assets.local_models.presence import why_not_here
-from ai_assets.local_models.spec import AUTO
+from ai_assets.local_models.spec import AUTO, extra_of
 
 
 def look(at: Installation) -> Iterator[Finding]:
@@ -47,7 +47,7 @@ def _extras(at: Installation) -> Iterator[tuple[str, str]]:
         if found.settings.quality:
             yield "quality", f"The expectations of collection '{name}'"
         for _, backend, _ in _loaded_here(found):
-            yield "gpu" if backend == "torch" else backend, f"The backend '{backend}' of collection '{name}'"
+            yield extra_of(backend), f"The backend '{backend}' of collection '{name}'"
     if any(witness.timestamp for witness in at.desk.checkpoints.witnesses):
         yield "timestamps", "A witness with `timestamp`"
 
@@ -68,7 +68,7 @@ def _devices(at: Installation) -> Iterator[Finding]:
         return
     for name, found in at.collections.loaded.items():
         for asset, backend, device in _loaded_here(found):
-            if _is_there("gpu" if backend == "torch" else backend) and (said := why_not_here(backend, device)):
+            if _is_there(extra_of(backend)) and (said := why_not_here(backend, device)):
                 why, _, remedy = said.partition("; ")
                 yield wrong(f"device of {name}/{asset}", found=why, fix=f"{remedy[:1].upper()}{remedy[1:]}.")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -88,12 +88,8 @@ class DeviceEmbedder(EmbeddingMaker):
         return rows
 
     def _write_down(self, computed: ComputedRows, began_at: str, texts: Sequence[tuple[str, int]]) -> None:
-        sizes: dict[str, int] = {}
-        for document, size in texts:
-            sizes[document] = sizes.get(document, 0) + size
-        shares = [Share(document=name, size=size) for name, size in sizes.items()]
         use = device_use(self.placement, self.inner.name, "embed", computed, began_at)
-        if write_down(self.state, self.caller, use, shares):
+        if write_down(self.state, self.caller, use, texts):
             self.cost_nusd += use.cost_nusd
             self.device_s += computed.wall_s
 
@@ -126,7 +122,7 @@ class DeviceScorer:
             )
             raise ModelFailed(self.spec.model, self.placement.device, found)
         use = device_use(self.placement, self.spec.model, "rerank", computed, began_at)
-        write_down(self.state, self.caller, use, [Share(document="", size=1)])
+        write_down(self.state, self.caller, use, [("", 1)])
         found_scores: list[float] = rows.tolist()
         return found_scores
 
@@ -148,11 +144,14 @@ def device_use(placement: Placement, model: str, kind: str, computed: ComputedRo
     )
 
 
-def write_down(state: StateStore, caller: Caller, use: DeviceUse, shares: Sequence[Share]) -> bool:
-    """Not a free question of a reader: looking writes nothing."""
+def write_down(state: StateStore, caller: Caller, use: DeviceUse, texts: Iterable[tuple[str, int]]) -> bool:
+    """`texts`: of each, its document and size. Not a free question of a reader: looking writes nothing."""
     if not caller.run_id and not use.cost_nusd:
         return False
-    record(state, caller, use, shares)
+    sizes: dict[str, int] = {}
+    for document, size in texts:
+        sizes[document] = sizes.get(document, 0) + size
+    record(state, caller, use, [Share(document=name, size=size) for name, size in sizes.items()])
     return True
 
 

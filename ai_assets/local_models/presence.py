@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ai_assets.base.extras import ExtraMissing, need
 from ai_assets.base.plural import plural
 from ai_assets.local_models.devices import visible_gpus
-from ai_assets.local_models.spec import AUTO, CPU, CUDA
+from ai_assets.local_models.spec import AUTO, CPU, CUDA, extra_of
 
 OF_PROCESSORS = "+cpu"
 """In the version of a torch that was built without CUDA."""
@@ -21,7 +21,7 @@ def why_not_here(
     Whether torch can use a GPU that is there is only known once it tries.
     """
     try:
-        need("gpu" if backend == "torch" else backend, f"the backend '{backend}'")
+        need(extra_of(backend), f"the backend '{backend}'")
     except ExtraMissing as error:
         return str(error)
     there = visible_gpus() if gpus is None else gpus

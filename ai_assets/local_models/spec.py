@@ -12,6 +12,11 @@ DTYPES = ("auto", "float32", "float16", "bfloat16")
 AUTO, CPU, CUDA = "auto", "cpu", "cuda"
 
 
+def extra_of(backend: str) -> str:
+    """What has to be installed for it."""
+    return "gpu" if backend == "torch" else backend
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """A model, apart from where it runs."""
@@ -26,8 +31,7 @@ class ModelSpec:
 
     @property
     def extra(self) -> str:
-        """What has to be installed for it."""
-        return "gpu" if self.backend == "torch" else self.backend
+        return extra_of(self.backend)
 
 
 @dataclass(frozen=True, kw_only=True)

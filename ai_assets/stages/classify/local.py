@@ -12,7 +12,6 @@ from ai_assets.base.plural import plural
 from ai_assets.base.windows import ALWAYS, WeeklyHours
 from ai_assets.embedding.local import folder_of
 from ai_assets.embedding.on_device import device_use, encodable, write_down
-from ai_assets.inference.device_use import Share
 from ai_assets.local_models.errors import ModelFailed, ModelUnusable
 from ai_assets.local_models.file_digests import digest_of
 from ai_assets.local_models.spec import ClassifyTexts, ModelSpec
@@ -124,12 +123,9 @@ class DeviceClassifier:
             waiting=self.waiting,
         )
         found = self._probabilities(computed.rows, len(texts))
-        shares: dict[str, int] = {}
-        for (name, _), text in zip(documents, texts, strict=True):
-            shares[name] = shares.get(name, 0) + len(text)
         use = device_use(self.placement, self.declared.spec.model, "classify", computed, began_at)
-        shared = [Share(document=name, size=size) for name, size in shares.items()]
-        if write_down(self.state, self.caller, use, shared):
+        sizes = ((name, len(text)) for (name, _), text in zip(documents, texts, strict=True))
+        if write_down(self.state, self.caller, use, sizes):
             self.cost_nusd += use.cost_nusd
             self.device_s += computed.wall_s
         return [self._label(row) for row in found]
