@@ -24,6 +24,7 @@ import sqlalchemy as sa
 
 from ai_assets.base.home import Home
 from ai_assets.collection.loading import Collection, load_collection
+from ai_assets.desk.runs_query import MOST_RUNS
 from ai_assets.retention.release_files import SNAPSHOTS
 from ai_assets.run.context import Work
 from ai_assets.run.file_looks import AT_ONCE
@@ -69,6 +70,7 @@ def measure() -> list[Figure]:
         for project in (small, large):
             _multiply(project, "daily")
         _multiply(large, "bulk")
+        _run_again(small)
         for project in (small, large):
             _lay_out(project, "daily")
             _lay_out(project, "bulk")
@@ -114,6 +116,24 @@ def _multiply(project: Path, name: str) -> None:
                 statement = f"DELETE FROM {table} WHERE collection = :c AND partition = :p"  # noqa: S608
                 connection.execute(sa.text(statement), {**given, "p": gone})
         partition_facts.derive(connection, name, sorted({*known, *declared}))
+
+
+def _run_again(small: Path) -> None:
+    """As many runs of twenty days as a page shows, and as the large one has of its other days."""
+    columns = ", ".join(column for column in _columns(small, "run_spans") if column != "run_id")
+    statement = (
+        f"INSERT INTO run_spans (run_id, {columns}) SELECT run_id || :run, {columns} FROM run_spans "  # noqa: S608
+        "WHERE collection = :c AND run_id = :seed"
+    )
+    with _stores(small) as stores, stores.state.write() as connection:
+        seed = "run-daily"
+        again = [{"c": "daily", "seed": seed, "run": f"-{place}"} for place in range(1, MOST_RUNS)]
+        connection.execute(sa.text(statement), again)
+
+
+def _columns(project: Path, table: str) -> list[str]:
+    with _stores(project) as stores, stores.state.read() as connection:
+        return [column["name"] for column in sa.inspect(connection).get_columns(table)]
 
 
 def _lay_out(project: Path, name: str) -> None:

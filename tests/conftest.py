@@ -14,6 +14,7 @@ import time
 import uuid
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from compileall import compile_dir
 from contextlib import closing, contextmanager
@@ -515,6 +516,30 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadFileSch
     return LongestFirst(config, log)
 
 
+# `--until`: a slow machine
+
+TIME_OVER = "not run: --until was reached before it began"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    until: float | None = item.config.getoption("until")
+    if until is not None and time.time() >= until:
+        pytest.skip(TIME_OVER)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    left = [report for report in terminalreporter.getreports("skipped") if TIME_OVER in str(report.longrepr)]
+    if not left:
+        return
+    terminalreporter.section(f"{len(left)} TESTS WERE NOT RUN", yellow=True, bold=True)
+    terminalreporter.line(
+        "These had not begun at the time of --until, since the machine was slow; nothing is known of them:"
+    )
+    for file, tests in sorted(Counter(report.nodeid.split("::")[0] for report in left).items()):
+        terminalreporter.line(f"  {file} ({tests})")
+
+
 # `make test-fast`
 
 BESIDE = {"postgres", "provider", "started", "llama", "browser", "page", "chromium", "processes"}
@@ -523,6 +548,11 @@ BESIDE = {"postgres", "provider", "started", "llama", "browser", "page", "chromi
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="Only tests that start nothing beside themselves.")
+    parser.addoption(
+        "--until",
+        type=float,
+        help="In seconds since 1970: what begins later is skipped, and named at the end.",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

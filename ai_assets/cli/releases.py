@@ -197,7 +197,9 @@ def _release(places: Stores, name: str, number: int | None) -> Release:
     """With files that can be read."""
     with places.state.read() as connection:
         found = releases.require_live(connection, name) if number is None else releases.get(connection, name, number)
-        released.require_files(connection, found)
+        removed = released.removed_files(connection, found)
+    if removed is not None:
+        raise removed
     return found
 
 

@@ -8,7 +8,13 @@ from ai_assets.desk.answer_query import answer_view
 from ai_assets.desk.api_document import SAFE
 from ai_assets.desk.api_parameters import Containing, Page, PerPage, PlaceInText, Someone, TheCollection, TheDesk
 from ai_assets.desk.api_records import GREATEST_NUMBER, CallKey, DocumentId, Text
-from ai_assets.desk.release_opened import difference_view, release_view, released_document, released_documents
+from ai_assets.desk.release_opened import (
+    difference_view,
+    opened_release,
+    release_view,
+    released_document,
+    released_documents,
+)
 from ai_assets.desk.views_of_answers import AnswerView
 from ai_assets.desk.views_of_releases import DifferenceView, ReleasedDocument, ReleasedDocuments, ReleaseView
 from ai_assets.run.released import ReleasedFilter
@@ -29,7 +35,7 @@ def answer(desk: TheDesk, person: Someone, call: TheCall) -> AnswerView:
 @router.get(OF_RELEASE, tags=["releases"], responses=SAFE)
 def release(desk: TheDesk, person: Someone, collection: TheCollection, number: TheNumber) -> ReleaseView:
     """One release: what was signed by whom, partition by partition."""
-    return release_view(desk, person, collection, number)
+    return release_view(opened_release(desk, person, collection, number))
 
 
 @router.get(OF_RELEASE + "/documents", tags=["releases"], responses=SAFE, name="release_documents")
@@ -51,9 +57,8 @@ def documents(
 ) -> ReleasedDocuments:
     """The documents of a release, a page at a time. A search costs nothing and gives the best 20."""
     only = ReleasedFilter(text=text, partition=partition, stage=stage, label=label, status=status)
-    return released_documents(
-        desk, person, collection, number, only=only, search=search, page=page, per_page=per_page
-    )  # fmt: skip
+    opened = opened_release(desk, person, collection, number)
+    return released_documents(opened, only=only, search=search, page=page, per_page=per_page)
 
 
 @router.get(OF_RELEASE + "/document", tags=["releases"], responses=SAFE, name="release_document")
@@ -67,7 +72,7 @@ def document(
     at: PlaceInText = 0,
 ) -> ReleasedDocument:
     """One document as it was released: its text with the evidence in it, labels and provenance."""
-    return released_document(desk, person, collection, number, id, partition, at=at)
+    return released_document(opened_release(desk, person, collection, number), id, partition, at=at)
 
 
 @router.get(OF_RELEASE + "/difference", tags=["releases"], responses=SAFE, name="release_difference")
@@ -84,4 +89,5 @@ def difference(
     per_page: PerPage = 50,
 ) -> DifferenceView:
     """What readers of another release would see otherwise if this one were live."""
-    return difference_view(desk, person, collection, base, number, change=change, page=page, per_page=per_page)
+    opened = opened_release(desk, person, collection, number)
+    return difference_view(opened, base, change=change, page=page, per_page=per_page)

@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
-
-import sqlalchemy as sa
 
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import NotSeen, collection_seen, known_view
 from ai_assets.desk.answer_fields import MISSING, fields_of, parsed
 from ai_assets.desk.context import Desk
 from ai_assets.desk.evidence import MarkedText
-from ai_assets.desk.release_query import release_rows
+from ai_assets.desk.release_query import release_row
+from ai_assets.desk.views import ReleaseRow
 from ai_assets.desk.views_of_releases import (
     DifferenceView,
     LabelMove,
@@ -36,39 +36,66 @@ from ai_assets.signoff.people import Person
 from ai_assets.signoff.release_cards import KeptCard, card_of
 from ai_assets.signoff.releases import Part, Release
 from ai_assets.storage.state import storable
+from ai_assets.storage.stores import Stores
 
 MOST_LABELS = 60
 MOST_HITS = 20
 CHANGES = ("all", *released.MOVES)
 
 
-def release_seen(
-    desk: Desk, person: Person, connection: sa.Connection, name: str, number: int
-) -> tuple[Collection, Release]:  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class OpenedRelease:
+    """A release that somebody looks at, read once for all that a page shows of it."""
+
+    stores: Stores
+    collection: Collection
+    release: Release
+    row: ReleaseRow
+    numbers: Sequence[int]
+    """Of all releases of the collection, the newest first: what it can be compared with."""
+    removed: ReleaseFilesRemoved | None
+    """Why its documents cannot be shown."""
+
+    @property
+    def partitions(self) -> Sequence[str]:
+        return sorted(self.release.parts)
+
+    @cached_property
+    def stages(self) -> Sequence[str]:
+        """That say something of its documents; none where its files are gone."""
+        return () if self.removed else released.stages_of(self.stores, self.collection, self.release)
+
+    def part(self, partition: str) -> ReleasePart:
+        return _part(partition, self.release.parts[partition])
+
+    def require_files(self) -> None:
+        if self.removed:
+            raise self.removed
+
+
+def opened_release(desk: Desk, person: Person, name: str, number: int) -> OpenedRelease:
     """Refused where its row is not what was published."""
     collection = collection_seen(desk, person, name)
-    return collection, releases.get(connection, collection.name, number)
-
-
-def release_view(desk: Desk, person: Person, name: str, number: int) -> ReleaseView:
-    rows = release_rows(desk, person, name)
-    missing: str | None = None
-    stages: list[str] = []
     with desk.stores.state.read() as connection:
-        collection, release = release_seen(desk, person, connection, name, number)
-        try:
-            released.require_files(connection, release)
-        except ReleaseFilesRemoved as error:
-            missing = str(error)
-    if missing is None:
-        stages = released.stages_of(desk.stores, collection, release)
+        release = releases.get(connection, collection.name, number)
+        return OpenedRelease(
+            stores=desk.stores,
+            collection=collection,
+            release=release,
+            row=release_row(desk, connection, release),
+            numbers=releases.numbers(connection, collection.name)[::-1],
+            removed=released.removed_files(connection, release),
+        )
+
+
+def release_view(opened: OpenedRelease) -> ReleaseView:
     return ReleaseView(
-        row=next(row for row in rows if row.number == number),
-        created_by=release.created_by,
-        parts=[_part(partition, part) for partition, part in sorted(release.parts.items())],
-        stages=stages,
-        numbers=[row.number for row in rows],
-        missing=missing,
+        row=opened.row,
+        created_by=opened.release.created_by,
+        parts=[opened.part(partition) for partition in opened.partitions],
+        stages=opened.stages,
+        numbers=opened.numbers,
+        missing=str(opened.removed) if opened.removed else None,
     )
 
 
@@ -92,36 +119,29 @@ def _part(partition: str, part: Part) -> ReleasePart:
 
 
 def released_documents(
-    desk: Desk, person: Person, name: str, number: int, *, only: ReleasedFilter, search: str = "",
-    page: int = 1, per_page: int = 50,
-) -> ReleasedDocuments:  # fmt: skip
-    collection, release = _with_files(desk, person, name, number)
+    opened: OpenedRelease, *, only: ReleasedFilter, search: str = "", page: int = 1, per_page: int = 50
+) -> ReleasedDocuments:
+    opened.require_files()
     if search.strip():
-        return _found(desk, collection, release, search)
-    first = (page - 1) * per_page
-    found = released.page_of(desk.stores, collection, release, first=first, most=per_page, only=only)
+        return _found(opened, search)
+    stores, collection, release = opened.stores, opened.collection, opened.release
+    found = released.page_of(stores, collection, release, first=(page - 1) * per_page, most=per_page, only=only)
     pages = max(1, math.ceil(found.total / per_page))
     if page > pages:
-        return released_documents(desk, person, name, number, only=only, page=pages, per_page=per_page)
-    labels = released.labels_of(desk.stores, collection, release, only.stage, MOST_LABELS) if only.stage else {}
+        return released_documents(opened, only=only, page=pages, per_page=per_page)
+    labels = released.labels_of(stores, collection, release, only.stage, MOST_LABELS) if only.stage else {}
     rows = [_row(line) for line in found.lines]
     return ReleasedDocuments(rows=rows, total=found.total, page=page, pages=pages, labels=labels, found_by=None)
 
 
-def _with_files(desk: Desk, person: Person, name: str, number: int) -> tuple[Collection, Release]:
-    with desk.stores.state.read() as connection:
-        collection, release = release_seen(desk, person, connection, name, number)
-        released.require_files(connection, release)
-    return collection, release
-
-
-def _found(desk: Desk, collection: Collection, release: Release, search: str) -> ReleasedDocuments:
-    found = search_release(collection, desk.stores, release, search, MOST_HITS)
+def _found(opened: OpenedRelease, search: str) -> ReleasedDocuments:
+    stores, collection, release = opened.stores, opened.collection, opened.release
+    found = search_release(collection, stores, release, search, MOST_HITS)
     wanted = {(hit.partition, hit.document_id) for hit in found.hits}
     lines = {
         (line.partition, line.document_id): line
         for partition in {partition for partition, _ in wanted}
-        for line in released.lines_of(desk.stores, collection, release, partition)
+        for line in released.lines_of(stores, collection, release, partition)
         if (line.partition, line.document_id) in wanted
     }
     rows = [
@@ -146,19 +166,19 @@ def _row(line: ReleasedLine, passage: str | None = None) -> ReleasedRow:
 
 
 def released_document(
-    desk: Desk, person: Person, name: str, number: int, document_id: str, partition: str = "", *, at: int = 0
+    opened: OpenedRelease, document_id: str, partition: str = "", *, at: int = 0
 ) -> ReleasedDocument:  # fmt: skip
     """`at`: a place in the text; of a long text the part is shown that has it."""
-    collection, release = _with_files(desk, person, name, number)
+    opened.require_files()
+    stores, collection, release = opened.stores, opened.collection, opened.release
     found = storable(document_id) or ""
-    line, row = released.document_of(desk.stores, collection, release, found, partition)
+    line, row = released.document_of(stores, collection, release, found, partition)
     part = release.parts[line.partition]
-    _, chunks = snapshot_paths(desk.stores.lake, release.collection, line.partition, part)
-    places, unplaced = places_or_why(desk.stores.lake, release.collection, line.partition, row, chunks)
+    _, chunks = snapshot_paths(stores.lake, release.collection, line.partition, part)
+    places, unplaced = places_or_why(stores.lake, release.collection, line.partition, row, chunks)
     marked = MarkedText(row.get("text") or "", places, at=at)
     stages = [_stage(stage, row, part, marked) for stage in stages_in(list(row), collection)]
     shown = marked.part()
-    live = next((item.live for item in release_rows(desk, person, name) if item.number == number), False)
     return ReleasedDocument(
         row=_row(line),
         path=row.get("path") or document_id,
@@ -173,7 +193,7 @@ def released_document(
         part_of_text=shown,
         stages=stages,
         part=_part(line.partition, part),
-        live=live,
+        live=opened.row.live,
         unplaced=unplaced,
     )
 
@@ -200,15 +220,14 @@ def _stage(stage: StageColumns, row: Mapping[str, Any], part: Part, marked: Mark
 
 
 def difference_view(
-    desk: Desk, person: Person, name: str, base: int, other: int, *, change: str = "all", page: int = 1,
-    per_page: int = 50,
-) -> DifferenceView:  # fmt: skip
-    """What readers of `base` would see otherwise if `other` were live."""
+    opened: OpenedRelease, base: int, *, change: str = "all", page: int = 1, per_page: int = 50
+) -> DifferenceView:
+    """What readers of `base` would see otherwise if the opened one were live."""
     known_view("change", change, CHANGES)
-    with desk.stores.state.read() as connection:
-        collection, one = release_seen(desk, person, connection, name, base)
-        _, two = release_seen(desk, person, connection, name, other)
-    found = released.difference(desk.stores, collection, one, two)
+    stores, collection = opened.stores, opened.collection
+    with stores.state.read() as connection:
+        before = releases.get(connection, collection.name, base)
+    found = released.difference(stores, collection, before, opened.release)
     moves = [move for move in found.moves if change in ("all", move.move)]
     pages = max(1, math.ceil(len(moves) / per_page))
     page = min(max(1, page), pages)

@@ -8,10 +8,10 @@ from ai_assets.desk.access import collection_seen
 from ai_assets.desk.context import Desk
 from ai_assets.desk.views import ReleaseRow
 from ai_assets.signoff import releases
-from ai_assets.signoff.errors import IndexAltered, IndexLost, NothingLive, ReleaseAltered
+from ai_assets.signoff.errors import IndexAltered, IndexLost, ReleaseAltered
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.releases import Release
-from ai_assets.signoff.served import require_served
+from ai_assets.signoff.served import require_whole
 from ai_assets.signoff.timestamps import moment
 from ai_assets.targets.serving import failures_in_words, states
 
@@ -20,15 +20,24 @@ def release_rows(desk: Desk, person: Person, collection: str) -> list[ReleaseRow
     """The newest first."""
     name = collection_seen(desk, person, collection).name
     with desk.stores.state.read() as connection:
-        live, problem = _live(desk, connection, name)
         pruned = releases.pruned(connection, name)
-        found = [
-            _altered(number, release) if isinstance(release, ReleaseAltered) else _row(release, live, problem, pruned)
-            for number, release in releases.read_all(connection, name)
-        ]
-    if problem is not None and not any(row.problem for row in found):
+        found = dict(releases.read_all(connection, name))
+        live, problem = _live(desk, connection, name, found)
+    rows = [
+        _altered(number, release) if isinstance(release, ReleaseAltered) else _row(release, live, problem, pruned)
+        for number, release in found.items()
+    ]
+    if problem is not None and not any(row.problem for row in rows):
         raise problem
-    return found[::-1]
+    return rows[::-1]
+
+
+def release_row(desk: Desk, connection: sa.Connection, release: Release) -> ReleaseRow:
+    """One that was read."""
+    live, problem = _live(desk, connection, release.collection, {release.number: release})
+    if problem is not None and live is None:
+        raise problem
+    return _row(release, live, problem, releases.pruned(connection, release.collection))
 
 
 def targets_in_trouble(desk: Desk, person: Person, collection: str) -> list[str]:
@@ -39,17 +48,24 @@ def targets_in_trouble(desk: Desk, person: Person, collection: str) -> list[str]
 
 
 def _live(
-    desk: Desk, connection: sa.Connection, collection: str
+    desk: Desk, connection: sa.Connection, collection: str, found: Mapping[int, Release | ReleaseAltered]
 ) -> tuple[int | None, ReleaseAltered | IndexAltered | IndexLost | None]:
-    """The release that should be live, and why it is not served where it is not."""
+    """The release that should be live, and why it is not served where it is one of those and is not."""
+    number = None
     try:
-        return require_served(desk.stores, connection, collection).number, None
-    except NothingLive:
-        return None, None
+        if (record := releases.pointing(connection, collection)) is None:
+            return None, None
+        number = releases.number_in(record)
+        match found.get(number):
+            case Release() as live:
+                require_whole(desk.stores, connection, live, record)
+            case ReleaseAltered() as altered:
+                raise altered
     except ReleaseAltered as error:
         return error.told, error
     except (IndexAltered, IndexLost) as error:
-        return releases.live_number(connection, collection), error
+        return number, error
+    return number, None
 
 
 def live_at(desk: Desk, person: Person, collection: str, at: str) -> ReleaseRow | None:
@@ -57,8 +73,10 @@ def live_at(desk: Desk, person: Person, collection: str, at: str) -> ReleaseRow 
     name = collection_seen(desk, person, collection).name
     with desk.stores.state.read() as connection:
         found = releases.live_at(connection, name, moment(at))
-        pruned = releases.pruned(connection, name)
-        return _row(found, *_live(desk, connection, name), pruned) if found else None
+        if found is None:
+            return None
+        live, problem = _live(desk, connection, name, {found.number: found})
+        return _row(found, live, problem, releases.pruned(connection, name))
 
 
 def _row(release: Release, live: int | None, problem: Exception | None, pruned: Mapping[int, str]) -> ReleaseRow:

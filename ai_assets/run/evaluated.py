@@ -165,14 +165,14 @@ def scores_of_releases(
     connection: sa.Connection, collection: str, most: int = MOST_RELEASES
 ) -> Sequence[ReleaseScores]:
     """The last ones, in order. One that was altered is left out: the page of releases says so."""
-    found = [each for _, each in releases.read_all(connection, collection) if not isinstance(each, ReleaseAltered)]
-    return list(_scores_of(connection, found[-most:]))
+    found = releases.read_all(connection, collection, newest=most)
+    return list(_scores_of(connection, [each for _, each in found if not isinstance(each, ReleaseAltered)]))
 
 
 def _scores_of(connection: sa.Connection, found: Sequence[Release]) -> Iterator[ReleaseScores]:
     known: dict[str, tuple[tuple[Score, ...], tuple[SliceScore, ...]]] = {}
     for release in found:
-        newest = requests.newest_of(connection, [part.request_id for part in release.parts.values()])
+        newest = _newest_request(connection, release)
         if newest is None:
             continue
         if newest not in known:
@@ -183,3 +183,20 @@ def _scores_of(connection: sa.Connection, found: Sequence[Release]) -> Iterator[
             known[newest] = of_corpus, slices
         scores, slices = known[newest]
         yield ReleaseScores(release=release.number, created_at=release.created_at, scores=scores, slices=slices)
+
+
+_newest_requests: dict[tuple[str, str, int, str], str] = {}
+"""By store and release: it does not change any more, and is looked for among as many as it has partitions."""
+MOST_REMEMBERED = 1_000
+
+
+def _newest_request(connection: sa.Connection, release: Release) -> str | None:
+    place = str(connection.engine.url), release.collection, release.number, release.digest
+    if (known := _newest_requests.get(place)) is not None:
+        return known
+    newest = requests.newest_of(connection, [part.request_id for part in release.parts.values()])
+    if newest is not None:
+        if len(_newest_requests) >= MOST_REMEMBERED:
+            _newest_requests.clear()
+        _newest_requests[place] = newest
+    return newest

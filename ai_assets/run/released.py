@@ -116,10 +116,10 @@ class ReleaseDifference:
     other_documents: int
 
 
-def require_files(connection: sa.Connection, release: Release) -> None:
-    """Raises `ReleaseFilesRemoved` for one whose documents cannot be shown any more."""
-    if (at := releases.pruned(connection, release.collection).get(release.number)) is not None:
-        raise ReleaseFilesRemoved(release.collection, release.number, at)
+def removed_files(connection: sa.Connection, release: Release) -> ReleaseFilesRemoved | None:
+    """Why the documents of a release cannot be shown any more."""
+    at = releases.pruned(connection, release.collection).get(release.number)
+    return None if at is None else ReleaseFilesRemoved(release.collection, release.number, at)
 
 
 # Documents
@@ -232,7 +232,8 @@ def difference(stores: Stores, collection: Collection, base: Release, other: Rel
     """What readers of `base` would see otherwise if `other` were live. Raises `ReleaseFilesRemoved`."""
     with stores.state.read() as connection:
         for release in (base, other):
-            require_files(connection, release)
+            if (removed := removed_files(connection, release)) is not None:
+                raise removed
     differing = [
         name
         for name in sorted({*base.parts, *other.parts})

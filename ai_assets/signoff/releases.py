@@ -5,9 +5,9 @@ the live release only where the pointer names what the chain last made live.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -159,17 +159,30 @@ def find(connection: sa.Connection, collection: str) -> list[Release]:
     return found
 
 
-def read_all(connection: sa.Connection, collection: str) -> Iterator[tuple[int, Release | ReleaseAltered]]:
-    """All by number, in order; what is wrong with one, in its place."""
+def read_all(
+    connection: sa.Connection, collection: str, *, newest: int | None = None
+) -> Iterator[tuple[int, Release | ReleaseAltered]]:
+    """All by number, or the newest so many, in order; what is wrong with one, in its place."""
+    known = numbers(connection, collection)
+    first = known[-newest] if newest is not None and newest < len(known) else 0
     rows = connection.execute(
-        sa.text("SELECT * FROM releases WHERE collection = :c ORDER BY number"), {"c": collection}
+        sa.text("SELECT * FROM releases WHERE collection = :c AND number >= :first ORDER BY number"),
+        {"c": collection, "first": first},
     ).mappings()
-    records = {record.subject["release"]: record for record in _records(connection, collection, "published")}
+    found = _records(connection, collection, "published", limit=newest)
+    records = {record.subject["release"]: record for record in found}
     for row in rows:
         try:
             yield row["number"], _published(connection, row, records.get(row["number"]))
         except ReleaseAltered as error:
             yield row["number"], error
+
+
+def numbers(connection: sa.Connection, collection: str) -> Sequence[int]:
+    """Of all, in order; nothing of what they are is looked at."""
+    query = sa.text("SELECT number FROM releases WHERE collection = :c ORDER BY number")
+    found: Sequence[int] = connection.execute(query, {"c": collection}).scalars().all()
+    return found
 
 
 def last_number(connection: sa.Connection, collection: str) -> int:
@@ -190,8 +203,7 @@ def _get(connection: sa.Connection, collection: str, number: int, publication: R
         sa.text("SELECT * FROM releases WHERE collection = :c AND number = :n"), {"c": collection, "n": number}
     ).mappings().one_or_none()  # fmt: skip
     if row is None:
-        query = sa.text("SELECT number FROM releases WHERE collection = :c ORDER BY number")
-        raise ReleaseUnknown(collection, number, list(connection.execute(query, {"c": collection}).scalars()))
+        raise ReleaseUnknown(collection, number, numbers(connection, collection))
     if publication is None:
         records = _records(connection, collection, "published")
         publication = next((record for record in records if record.subject["release"] == number), None)
@@ -211,19 +223,10 @@ def _published(connection: sa.Connection, row: sa.RowMapping, record: Record | N
     if record is None:
         raise ReleaseAltered(name, "the audit chain has no such publication", row["collection"])
     _require_signed(connection, name, record)
-    stored = _stored_record(
-        row["manifest"], row["index_name"], row["index_version"], row["created_at"], row["created_by"]
-    )
-    if (row["digest"], stored) != (record.subject["digest"], record.subject["record"]):
+    kept = _kept(row)
+    if (row["digest"], kept.record) != (record.subject["digest"], record.subject["record"]):
         raise ReleaseAltered(name, "its row is not what was published, by the audit chain", row["collection"])
-    return _release(row)
-
-
-@lru_cache(maxsize=16)
-def _stored_record(manifest: str, index_name: str, index_version: int, created_at: str, created_by: str) -> str:
-    """A manifest of thousands of partitions is some megabytes, and the same at each question: one that differs in
-    anything is another argument, and is hashed."""
-    return audit.release_record(manifest, (index_name, index_version), created_at, created_by)
+    return kept.release
 
 
 def _require_signed(connection: sa.Connection, name: str, record: Record) -> None:
@@ -237,16 +240,16 @@ def _require_signed(connection: sa.Connection, name: str, record: Record) -> Non
 
 def live_number(connection: sa.Connection, collection: str) -> int | None:
     """As the chain last said, which the pointer must say too."""
-    record = _pointing(connection, collection)
-    return None if record is None else _number(record)
+    record = pointing(connection, collection)
+    return None if record is None else number_in(record)
 
 
-def _pointing(connection: sa.Connection, collection: str) -> Record | None:
+def pointing(connection: sa.Connection, collection: str) -> Record | None:
     """The record that says what readers see, where the pointer says the same and its signature holds."""
     query = sa.text("SELECT number FROM live_releases WHERE collection = :c")
     stored: int | None = connection.execute(query, {"c": collection}).scalar_one_or_none()
     record = live_record(connection, collection)
-    told = _number(record) if record else None
+    told = number_in(record) if record else None
     if stored != told:
         found = f"it names release {stored or 'none'}, and the audit chain {told or 'none'}"
         raise ReleaseAltered(f"The live pointer of {collection}", found, collection, told)
@@ -255,7 +258,7 @@ def _pointing(connection: sa.Connection, collection: str) -> Record | None:
     return record
 
 
-def _number(record: Record) -> int:
+def number_in(record: Record) -> int:
     return int(str(record.subject["release"]))
 
 
@@ -277,10 +280,10 @@ def live(connection: sa.Connection, collection: str) -> Release | None:
 
 def live_by_record(connection: sa.Connection, collection: str) -> tuple[Release, Record] | None:
     """The same, with the record that says so."""
-    if (record := _pointing(connection, collection)) is None:
+    if (record := pointing(connection, collection)) is None:
         return None
     publication = record if record.action == "published" else None
-    return _get(connection, collection, _number(record), publication), record
+    return _get(connection, collection, number_in(record), publication), record
 
 
 def require_live(connection: sa.Connection, collection: str) -> Release:
@@ -294,15 +297,46 @@ def require_live_by_record(connection: sa.Connection, collection: str) -> tuple[
     return found
 
 
-def _release(row: Mapping[str, Any] | sa.RowMapping) -> Release:
-    return _read(*(row[name] for name in _COLUMNS))
+class _Kept:
+    """A row that was read before, with what was made of it: that of the live release is read for each question, and
+    is some megabytes where it has thousands of partitions. They are compared to the letter, which costs less than a
+    hash of them."""
+
+    def __init__(self, row: tuple[Any, ...]) -> None:
+        self.row = row
+
+    @cached_property
+    def record(self) -> str:
+        """As the audit chain names it."""
+        said = dict(zip(_COLUMNS, self.row, strict=True))
+        place = said["index_name"], said["index_version"]
+        return audit.release_record(said["manifest"], place, said["created_at"], said["created_by"])
+
+    @cached_property
+    def release(self) -> Release:
+        return _read(*self.row)
 
 
-@lru_cache(maxsize=16)
+_MOST_KEPT = 16
+_rows: dict[tuple[str, int, str], _Kept] = {}
+"""The newest of each release, of the last ones that were asked for."""
+
+
+def _kept(row: Mapping[str, Any] | sa.RowMapping) -> _Kept:
+    said = tuple(row[name] for name in _COLUMNS)
+    place = row["collection"], row["number"], row["digest"]
+    found = _rows.pop(place, None)
+    if found is None or found.row != said:
+        found = _Kept(said)
+    _rows[place] = found
+    for oldest in list(_rows)[:-_MOST_KEPT]:
+        _rows.pop(oldest, None)
+    return found
+
+
 def _read(
     collection: str, number: int, digest: str, index_name: str, index_version: int, stored: str, at: str, by: str
 ) -> Release:  # fmt: skip
-    """The row of the live release is read for each question, and has a part for each partition."""
     manifest: dict[str, Any] = json.loads(stored)
     parts, sealed, promised = manifest["parts"], manifest.get("index"), manifest.get("contract")
     costs: dict[str, str] = manifest.get("costs", {})
@@ -350,7 +384,7 @@ def _as_file(release: Release) -> dict[str, Json]:
 
 
 def of_file(found: Mapping[str, Any]) -> Release:
-    return _release(found)
+    return _kept(found).release
 
 
 def _manifest(release: Release) -> str:

@@ -50,12 +50,10 @@ def _altered(index: SearchIndex, release: Release) -> str | None:
     return None if release.index_seal is None else index.difference(release.index_version, release.index_seal)
 
 
-def require_served(stores: Stores, connection: sa.Connection, collection: str) -> Release:
-    """The live release, if all of it that is the same for every reader is as it was published."""
-    live, record = releases.require_live_by_record(connection, collection)
+def require_whole(stores: Stores, connection: sa.Connection, live: Release, record: Record) -> None:
+    """All of the live release that is the same for every reader is as it was published; `record` says it is live."""
     require_newest(stores, connection, record)
     require_index(stores, live)
-    return live
 
 
 def newest_live(stores: Stores, collection: str) -> Release:

@@ -14,14 +14,15 @@ from ai_assets.desk.pages.rendering import render
 from ai_assets.desk.pages.wording import query
 from ai_assets.desk.release_opened import (
     CHANGES,
+    OpenedRelease,
     difference_view,
     number_of,
+    opened_release,
     release_card,
-    release_view,
     released_document,
     released_documents,
 )
-from ai_assets.desk.views_of_releases import DifferenceView, ReleasedDocuments, ReleasePart, ReleaseView
+from ai_assets.desk.views_of_releases import DifferenceView, ReleasedDocuments, ReleasePart
 from ai_assets.run.released import ReleasedFilter
 from ai_assets.signoff.card_markdown import card_markdown, head, sections
 from ai_assets.signoff.errors import IndexAltered, IndexLost, ReleaseFilesRemoved
@@ -45,10 +46,11 @@ class PartsPage:
     pages: int
 
     @classmethod
-    def of(cls, parts: Sequence[ReleasePart], asked: int) -> "PartsPage":
-        pages = max(1, math.ceil(len(parts) / PARTS_PER_PAGE))
+    def of(cls, opened: OpenedRelease, asked: int) -> "PartsPage":
+        pages = max(1, math.ceil(len(opened.partitions) / PARTS_PER_PAGE))
         page = min(max(1, asked), pages)
-        return cls(parts[(page - 1) * PARTS_PER_PAGE : page * PARTS_PER_PAGE], page, pages)
+        shown = opened.partitions[(page - 1) * PARTS_PER_PAGE : page * PARTS_PER_PAGE]
+        return cls([opened.part(partition) for partition in shown], page, pages)
 
 
 def _asked(http: HttpRequest) -> tuple[str, int]:
@@ -57,17 +59,15 @@ def _asked(http: HttpRequest) -> tuple[str, int]:
 
 def page(http: HttpRequest) -> Response:
     desk, person, (collection, number) = Desk.of(http), person_of(http), _asked(http)
-    view = release_view(desk, person, collection, number)
+    view = opened_release(desk, person, collection, number)
     chosen = {name: parameter(http.query_params, name) for name in FILTERS}
     if not chosen["stage"] and chosen["label"]:
         chosen["label"] = ""
-    found, problem = None, view.missing
-    if view.missing is None:
-        found, problem = _documents(http, view, chosen)
+    found, problem = _documents(http, view, chosen)
     context = {
         "collection": collection,
         "view": view,
-        "parts": PartsPage.of(view.parts, page_number(http.query_params, "parts")),
+        "parts": PartsPage.of(view, page_number(http.query_params, "parts")),
         "MOST_CHOICES": MOST_CHOICES,
         "found": found,
         "chosen": chosen,
@@ -80,27 +80,25 @@ def page(http: HttpRequest) -> Response:
 
 
 def _documents(
-    http: HttpRequest, view: ReleaseView, chosen: dict[str, str]
+    http: HttpRequest, view: OpenedRelease, chosen: dict[str, str]
 ) -> tuple[ReleasedDocuments | None, str | None]:  # fmt: skip
     """Those of the page that was asked for; and why they, or a search for them, cannot be shown."""
     only = ReleasedFilter(**{name: chosen[name] for name in FILTERS if name != "search"})
-    number, collection = view.row.number, http.path_params["collection"]
 
     def read(search: str) -> ReleasedDocuments:
-        page = page_number(http.query_params)
-        return released_documents(
-            Desk.of(http), person_of(http), collection, number, only=only, search=search, page=page
-        )  # fmt: skip
+        return released_documents(view, only=only, search=search, page=page_number(http.query_params))
 
     try:
         return read(chosen["search"]), None
+    except ReleaseFilesRemoved as error:
+        return None, str(error)
     except (IndexLost, IndexAltered, IndexUnavailable) as error:
         return read(""), _without_index(view, error)
     except DatasetDamaged as error:
         return None, f"Its documents cannot be shown: {error}"
 
 
-def _without_index(view: ReleaseView, error: AiAssetsError) -> str:
+def _without_index(view: OpenedRelease, error: AiAssetsError) -> str:
     if view.row.live or not isinstance(error, IndexLost):
         return str(error)
     return (
@@ -109,7 +107,7 @@ def _without_index(view: ReleaseView, error: AiAssetsError) -> str:
     )  # fmt: skip
 
 
-def _base_of(view: ReleaseView) -> int | None:
+def _base_of(view: OpenedRelease) -> int | None:
     """What it is compared with where nobody says: the one before it."""
     before = [number for number in view.numbers if number < view.row.number]
     return max(before or [number for number in view.numbers if number != view.row.number], default=None)
@@ -142,22 +140,21 @@ def document(http: HttpRequest) -> Response:
     desk, person, (collection, number) = Desk.of(http), person_of(http), _asked(http)
     document_id, partition = http.query_params.get("id", ""), parameter(http.query_params, "partition")
     at = place_in_text(http.query_params)
-    view = released_document(desk, person, collection, number, document_id, partition, at=at)
+    opened = opened_release(desk, person, collection, number)
+    view = released_document(opened, document_id, partition, at=at)
     return render(http, "release_document.html", {"collection": collection, "number": number, "view": view})
 
 
 def difference(http: HttpRequest) -> Response:
     desk, person, (collection, number) = Desk.of(http), person_of(http), _asked(http)
-    view = release_view(desk, person, collection, number)
+    view = opened_release(desk, person, collection, number)
     asked = parameter(http.query_params, "with")
     base = number_of(asked) if asked else _base_of(view)
     change = parameter(http.query_params, "change") or "all"
     found, problem = None, None
     if base is not None:
         try:
-            found = difference_view(
-                desk, person, collection, base, number, change=change, page=page_number(http.query_params)
-            )
+            found = difference_view(view, base, change=change, page=page_number(http.query_params))
         except (ReleaseFilesRemoved, DatasetDamaged) as error:
             problem = str(error)
     context = {
@@ -176,6 +173,7 @@ def difference(http: HttpRequest) -> Response:
 def would_change(http: HttpRequest, collection: str, live: int, target: int) -> tuple[DifferenceView | None, str]:
     """What readers would see otherwise; and why that cannot be said."""
     try:
-        return difference_view(Desk.of(http), person_of(http), collection, live, target, per_page=FIRST_MOVES), ""
+        opened = opened_release(Desk.of(http), person_of(http), collection, target)
+        return difference_view(opened, live, per_page=FIRST_MOVES), ""
     except (ReleaseFilesRemoved, DatasetDamaged) as error:
         return None, str(error)
