@@ -15,8 +15,13 @@ from test_stage_settings import KIND, declare
 from ai_assets.collection.loading import Collection
 from ai_assets.desk.access import NotSeen
 from ai_assets.desk.pages.release import PARTS_PER_PAGE, PartsPage
-from ai_assets.desk.release_opened import difference_view, release_view, released_document, released_documents
-from ai_assets.desk.views_of_releases import ReleasePart
+from ai_assets.desk.release_opened import (
+    difference_view,
+    opened_release,
+    release_view,
+    released_document,
+    released_documents,
+)
 from ai_assets.forgetting.erasing import forget
 from ai_assets.run import released
 from ai_assets.run.explain import search_release
@@ -152,23 +157,26 @@ def test_a_forgotten_document_is_a_tombstone_that_is_removed_for_readers(project
     stores = project.stores()
     forget(stores, twice, f"{DAYS[0]}/brand-new.txt", by=known(stores.state, "ada", "admin"), reason="by letter")
     desk, ada = desk_of(project), known(stores.state, "ann")
-    view = released_document(desk, ada, "notes", 3, f"{DAYS[0]}/brand-new.txt")
+    view = released_document(opened_release(desk, ada, "notes", 3), f"{DAYS[0]}/brand-new.txt")
     assert (view.row.status, view.text) == ("forgotten", "")
     with pytest.raises(ReleaseFilesRemoved):
-        difference_view(desk, ada, "notes", 2, 3)
+        difference_view(opened_release(desk, ada, "notes", 3), 2)
 
 
 def test_of_a_release_without_files_it_is_said_that_retention_removed_them(project: Project, twice: Collection) -> None:
     desk = desk_of(project)
     ann = known(desk.stores.state, "ann")
     prune(desk.stores.state, 1)
-    view = release_view(desk, ann, "notes", 1)
+    opened = opened_release(desk, ann, "notes", 1)
+    view = release_view(opened)
     assert view.missing is not None
     assert "removed by retention" in view.missing
     assert [part.partition for part in view.parts] == list(DAYS)
     for read in (
-        lambda: released_documents(desk, ann, "notes", 1, only=ReleasedFilter()),
-        lambda: difference_view(desk, ann, "notes", 1, 2),
+        lambda: released_documents(opened, only=ReleasedFilter()),
+        lambda: released_document(opened, f"{DAYS[0]}/1.txt"),
+        lambda: difference_view(opened, 2),
+        lambda: difference_view(opened_release(desk, ann, "notes", 2), 1),
     ):
         with pytest.raises(ReleaseFilesRemoved):
             read()
@@ -177,20 +185,17 @@ def test_of_a_release_without_files_it_is_said_that_retention_removed_them(proje
 def test_a_release_that_was_read_and_altered_since_is_refused(project: Project, twice: Collection) -> None:
     desk = desk_of(project)
     ann = known(desk.stores.state, "ann")
-    assert release_view(desk, ann, "notes", 2).row.live
+    assert opened_release(desk, ann, "notes", 2).row.live
     with desk.stores.state.write() as connection:
         connection.execute(sa.text("UPDATE releases SET manifest = manifest || ' ' WHERE number = 2"))
     with pytest.raises(ReleaseAltered):
-        release_view(desk, ann, "notes", 2)
+        opened_release(desk, ann, "notes", 2)
 
 
 def test_partitions_of_a_release_are_shown_fifty_at_a_time() -> None:
-    parts = [
-        ReleasePart(partition=f"{number:03d}", documents=1, chunks=1, request_id="r", approved_by=["ann"], run_id="run",
-                    digest="d") for number in range(2 * PARTS_PER_PAGE + 1)
-    ]  # fmt: skip
-    assert PartsPage.of(parts, 1).rows == parts[:PARTS_PER_PAGE]
-    assert (PartsPage.of(parts, 99).rows, PartsPage.of(parts, 99).page) == (parts[-1:], 3)
+    names = [f"{number:03d}" for number in range(2 * PARTS_PER_PAGE + 1)]
+    assert PartsPage.of(names, 1).rows == names[:PARTS_PER_PAGE]
+    assert (PartsPage.of(names, 99).rows, PartsPage.of(names, 99).page) == (names[-1:], 3)
     assert PartsPage.of([], 1).pages == 1
 
 
@@ -268,6 +273,6 @@ def test_who_may_not_see_a_collection_learns_nothing_of_its_releases(project: Pr
     desk = desk_of(project)
     vic = known(desk.stores.state, "vic", "viewer", "elsewhere")
     with pytest.raises(NotSeen):
-        release_view(desk, vic, "notes", 2)
+        opened_release(desk, vic, "notes", 2)
     with pytest.raises(NotSeen):
-        release_view(desk, vic, "notes", 99)
+        opened_release(desk, vic, "notes", 99)

@@ -22,7 +22,7 @@ from ai_assets.desk.release_opened import (
     released_document,
     released_documents,
 )
-from ai_assets.desk.views_of_releases import DifferenceView, ReleasedDocuments, ReleasePart
+from ai_assets.desk.views_of_releases import DifferenceView, ReleasedDocuments
 from ai_assets.run.released import ReleasedFilter
 from ai_assets.signoff.card_markdown import card_markdown, head, sections
 from ai_assets.signoff.errors import IndexAltered, IndexLost, ReleaseFilesRemoved
@@ -41,16 +41,17 @@ MOST_CHOICES = 100
 
 @dataclass(frozen=True)
 class PartsPage:
-    rows: Sequence[ReleasePart]
+    """Partitions of a release, of which a page shows some."""
+
+    rows: Sequence[str]
     page: int
     pages: int
 
     @classmethod
-    def of(cls, opened: OpenedRelease, asked: int) -> "PartsPage":
-        pages = max(1, math.ceil(len(opened.partitions) / PARTS_PER_PAGE))
+    def of(cls, partitions: Sequence[str], asked: int) -> "PartsPage":
+        pages = max(1, math.ceil(len(partitions) / PARTS_PER_PAGE))
         page = min(max(1, asked), pages)
-        shown = opened.partitions[(page - 1) * PARTS_PER_PAGE : page * PARTS_PER_PAGE]
-        return cls([opened.part(partition) for partition in shown], page, pages)
+        return cls(partitions[(page - 1) * PARTS_PER_PAGE : page * PARTS_PER_PAGE], page, pages)
 
 
 def _asked(http: HttpRequest) -> tuple[str, int]:
@@ -67,7 +68,7 @@ def page(http: HttpRequest) -> Response:
     context = {
         "collection": collection,
         "view": view,
-        "parts": PartsPage.of(view, page_number(http.query_params, "parts")),
+        "parts": PartsPage.of(view.partitions, page_number(http.query_params, "parts")),
         "MOST_CHOICES": MOST_CHOICES,
         "found": found,
         "chosen": chosen,
