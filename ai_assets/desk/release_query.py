@@ -87,7 +87,7 @@ def _row(release: Release, live: int | None, problem: Exception | None, pruned: 
         created_at=release.created_at,
         partitions=len(release.parts),
         documents=release.documents,
-        signers=sorted({name for part in release.parts.values() for name in part.approved_by}),
+        signers=release.signers,
         live=is_live and problem is None,
         problem=str(problem) if is_live and problem is not None else None,
         pruned_at=pruned.get(release.number),

@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from ai_assets.base.money import dollars
 from ai_assets.base.plural import plural
@@ -17,17 +18,20 @@ MOST_ROWS = 50
 _MARKUP = re.compile(r"[\\|*`<>\[\]&~]|(?<!\w)_|_(?!\w)")
 
 
+@lru_cache(maxsize=2)
 def card_markdown(kept: KeptCard) -> str:
     parts = [
         f"# {text(kept.card.collection)}, release {kept.card.release}",
         head(kept),
-        *(f"## {title}\n\n{said}" for title, said in sections(kept.card)),
+        *(f"## {title}\n\n{said}" for title, said in sections(kept)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def sections(card: ReleaseCard) -> list[tuple[str, str]]:
+@lru_cache(maxsize=2)
+def sections(kept: KeptCard) -> Sequence[tuple[str, str]]:
     """Title and Markdown of each that has something to say."""
+    card = kept.card
     found = {
         "Known limits": _limits(card),
         "Data": _data(card),

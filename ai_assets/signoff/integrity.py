@@ -262,7 +262,7 @@ def _cards(stores: Stores, found: Found, advance: Advance) -> Area:
             advance("cards", done, total)
             try:
                 with stores.state.read() as connection:
-                    kept = release_cards.kept_text(connection, name, number)
+                    kept = release_cards.kept_card(connection, name, number)
             except CardAltered as error:
                 area.differ(str(error))
                 continue

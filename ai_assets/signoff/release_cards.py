@@ -9,7 +9,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache, lru_cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -24,7 +24,7 @@ from ai_assets.evaluation.verdict import GateVerdict, Interval, verdicts_of
 from ai_assets.inference.answer_query import AnsweredCall, answers_behind
 from ai_assets.signoff import audit, gate_stops, releases, requests
 from ai_assets.signoff.audit import Record
-from ai_assets.signoff.errors import CardAltered
+from ai_assets.signoff.errors import CardAltered, NothingLive
 from ai_assets.signoff.forgotten import STATUS as FORGOTTEN
 from ai_assets.signoff.frozen_candidate import has_snapshot, snapshot_paths
 from ai_assets.signoff.holds import HELD
@@ -186,13 +186,16 @@ class ReleaseCard:
         return canonical_json(asdict(self))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class KeptCard:
-    card: ReleaseCard
     text: str
     """Canonical JSON."""
 
-    @property
+    @cached_property
+    def card(self) -> ReleaseCard:
+        return _adapter().validate_json(self.text)
+
+    @cached_property
     def digest(self) -> str:
         """As the audit chain has it, of one that was not made later."""
         return card_digest(self.text)
@@ -208,19 +211,20 @@ def card_digest(text: str) -> str:
 def card_of(stores: Stores, collection: str, number: int | None = None) -> KeptCard:
     """Of the live release, unless another is named. Raises `CardAltered` where it is not what was published."""
     with stores.state.read() as connection:
-        release = (
-            releases.require_live(connection, collection)
-            if number is None
-            else releases.get(connection, collection, number)
-        )
-        kept = kept_text(connection, release.collection, release.number)
-        if kept is not None:
-            return KeptCard(card=_read(kept), text=kept)
-        made = gathered(connection, stores.lake, release, made_later=True)
-    return KeptCard(card=made, text=made.encoded())
+        if number is None and (number := releases.live_number(connection, collection)) is None:
+            raise NothingLive(collection)
+        if (kept := kept_card(connection, collection, number)) is not None:
+            return kept
+        release = releases.get(connection, collection, number)
+        return KeptCard(text=gathered(connection, stores.lake, release, made_later=True).encoded())
 
 
-def kept_text(connection: sa.Connection, collection: str, number: int) -> str | None:
+_looked_at: dict[str, KeptCard] = {}
+"""By digest, the last two: of thousands of partitions one is some megabytes, and its pages are looked at one after the
+other. What is stored is compared with it to the letter, which costs less than a hash."""
+
+
+def kept_card(connection: sa.Connection, collection: str, number: int) -> KeptCard | None:
     """As it was published; None of a release of an earlier version, which had none."""
     query = sa.text("SELECT card FROM release_cards WHERE collection = :c AND number = :n")
     stored: str | None = connection.execute(query, {"c": collection, "n": number}).scalar_one_or_none()
@@ -231,9 +235,15 @@ def kept_text(connection: sa.Connection, collection: str, number: int) -> str | 
         raise CardAltered(collection, number, "it is gone")
     if told is None:
         raise CardAltered(collection, number, "the audit chain knows of none")
+    if (known := _looked_at.get(told)) is not None and known.text == stored:
+        return known
     if card_digest(stored) != told:
         raise CardAltered(collection, number, f"its bytes amount to {card_digest(stored)[:12]}, and {told[:12]} was")
-    return stored
+    found = KeptCard(text=stored)
+    for oldest in list(_looked_at)[:-1]:
+        _looked_at.pop(oldest, None)
+    _looked_at[told] = found
+    return found
 
 
 def kept_texts(connection: sa.Connection, collection: str) -> dict[int, str]:
@@ -262,12 +272,6 @@ def _adapter() -> "TypeAdapter[ReleaseCard]":
     from pydantic import TypeAdapter
 
     return TypeAdapter(ReleaseCard)
-
-
-@lru_cache(maxsize=2)
-def _read(text: str) -> ReleaseCard:
-    """Of thousands of partitions it is some megabytes, and its pages are looked at one after the other."""
-    return _adapter().validate_json(text)
 
 
 def keep(connection: sa.Connection, collection: str, number: int, text: str) -> None:
@@ -372,10 +376,10 @@ def card_before(connection: sa.Connection, release: Release | None) -> ReleaseCa
     if release is None:
         return None
     try:
-        text = kept_text(connection, release.collection, release.number)
+        kept = kept_card(connection, release.collection, release.number)
     except CardAltered:
         return None
-    return None if text is None else _read(text)
+    return None if kept is None else kept.card
 
 
 def _is_same(card: PartitionCard, part: Part) -> bool:

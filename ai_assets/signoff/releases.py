@@ -112,9 +112,13 @@ class Release:
     contract: ReleasedContract | None = None
     """None where none was declared."""
 
-    @property
+    @cached_property
     def documents(self) -> int:
         return sum(part.released for part in self.parts.values())
+
+    @cached_property
+    def signers(self) -> Sequence[str]:
+        return sorted({name for part in self.parts.values() for name in part.approved_by})
 
     @property
     def embeddings(self) -> Mapping[str, Embedding]:

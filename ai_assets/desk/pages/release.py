@@ -118,7 +118,7 @@ def card(http: HttpRequest) -> Response:
     collection, number = _asked(http)
     kept = release_card(Desk.of(http), person_of(http), collection, number)
     context = {"collection": collection, "number": number, "kept": kept, "head": head(kept),
-               "sections": sections(kept.card)}  # fmt: skip
+               "sections": sections(kept)}  # fmt: skip
     return render(http, "release_card.html", context)
 
 
