@@ -25,7 +25,7 @@ from ai_assets.desk.signed_values import Seal
 from ai_assets.ops.dagster_client import answers
 from ai_assets.signoff.people import Person
 
-START_S, STOP_S = 120.0, 30.0
+START_S, STOP_S = 300.0, 30.0
 PLAIN: dict[str, Any] = {"trust_env": False, "timeout": 30.0, "verify": False}
 """For httpx: nothing but plain HTTP on this machine. Loading certificates for it would take longer than most calls."""
 

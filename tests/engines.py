@@ -210,7 +210,7 @@ class Asking:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=300)
         self._complaints.close()
 
 

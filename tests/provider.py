@@ -15,7 +15,7 @@ import requests
 from warm import LOOK_S, PROVIDER, WarmCommand, WarmProcess
 
 REPOSITORY = Path(__file__).parent.parent
-START_S, STOP_S = 60.0, 10.0
+START_S, STOP_S = 300.0, 10.0
 _PROVIDERS = WarmCommand(PROVIDER)
 
 
@@ -108,7 +108,7 @@ class Provider:
         return self._get("/rehearsal/usage")
 
     def usage_csv(self) -> str:
-        return requests.get(f"{self.root}/rehearsal/usage?format=csv", timeout=60.0).text
+        return requests.get(f"{self.root}/rehearsal/usage?format=csv", timeout=300).text
 
     def wait_delivered(self, number: int, timeout_s: float = 60.0) -> dict[str, Any]:
         """The stats once so many answers were delivered."""
@@ -131,17 +131,17 @@ class Provider:
         found: list[dict[str, Any]] = []
         while True:
             after = f"&after={found[-1]['id']}" if found else ""
-            page = _checked(requests.get(f"{self.url}/batches?limit=100{after}", timeout=60.0))
+            page = _checked(requests.get(f"{self.url}/batches?limit=100{after}", timeout=300))
             found += page["data"]
             if not page["has_more"]:
                 return found
 
     def crowd(self, number: int) -> None:
         """So many batches of somebody else, which hold nothing and cost nothing."""
-        kept = requests.post(f"{self.url}/files", files={"file": ("x", b"x")}, data={"purpose": "batch"}, timeout=60.0)
+        kept = requests.post(f"{self.url}/files", files={"file": ("x", b"x")}, data={"purpose": "batch"}, timeout=300)
         body = {"input_file_id": _checked(kept)["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
         for each in range(number):
-            _checked(requests.post(f"{self.url}/batches", json={**body, "metadata": {"job": str(each)}}, timeout=60.0))
+            _checked(requests.post(f"{self.url}/batches", json={**body, "metadata": {"job": str(each)}}, timeout=300))
 
     def reset(self) -> None:
         """Counts from nought, and no rules; settings stay."""
@@ -151,7 +151,7 @@ class Provider:
         return _checked(requests.get(f"{self.root}{path}", timeout=timeout_s))
 
     def _post(self, path: str, body: Any) -> Any:
-        return _checked(requests.post(f"{self.root}{path}", json=body, timeout=60.0))
+        return _checked(requests.post(f"{self.root}{path}", json=body, timeout=300))
 
 
 def _checked(response: requests.Response) -> Any:

@@ -43,7 +43,7 @@ class Up:
     def ai_assets(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [COMMAND, *arguments], cwd=self.root, env={**clean(), **environment}, capture_output=True, text=True,
-            timeout=180, check=False,
+            timeout=600, check=False,
         )  # fmt: skip
 
 

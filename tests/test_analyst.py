@@ -61,7 +61,7 @@ def test_every_question_is_answered(office: Project, monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens there
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     place = {"metadata": {"path": str(office.root)}}
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources=place).execute()
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=place).execute()
     shown = dict(_answers(notebook.cells))
     assert "Release 2, published" in shown["1"]
     assert "relabelled" in shown["2"] or "changed" in shown["2"]

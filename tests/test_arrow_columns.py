@@ -86,4 +86,4 @@ def test_rows_are_written_without_pandas(tmp_path: Path) -> None:
         "assert list(read_rows(out.path)) == [{'a': 'text', 'n': 1}]\n"
         "assert 'pandas' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code, tmp_path], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=True, timeout=300)

@@ -285,7 +285,7 @@ def test_killed_in_the_middle_its_money_comes_back_and_the_next_goes_on(
     process = start(office, "--yes", "--max-usd", "1.5")
     eventually(lambda: provider.stats()["billed"] >= 4)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert check_books(office.home.state_url, at_rest=False)["all/ever"].earmarked_nusd > NUSD
     provider.configure(latency_ms=5)
     again = office.cli("backfill", "notes", "--yes", "--max-usd", "1.5")
@@ -313,8 +313,8 @@ def test_while_one_is_under_way_another_command_follows_it_and_can_stop_it(
     stopped = office.cli("backfill", "notes", "--stop")
     assert stopped.returncode == 0
     assert "notes-1 is stopped: " in stopped.stdout
-    told, _ = process.communicate(timeout=60)
-    followed, _ = follower.communicate(timeout=60)
+    told, _ = process.communicate(timeout=300)
+    followed, _ = follower.communicate(timeout=300)
     assert (process.returncode, follower.returncode) == (1, 1), told + followed
     assert "notes-1 was stopped: " in followed
     assert "Go on: ai-assets backfill notes" in told
@@ -340,7 +340,7 @@ def test_with_up_running_dagster_does_it_and_the_command_follows(
         process = start(office, "--yes", "--max-usd", "1.5", "--json")
         eventually(lambda: provider.stats()["billed"] > 0, 60)
         process.send_signal(signal.SIGINT)
-        told, _ = process.communicate(timeout=60)
+        told, _ = process.communicate(timeout=300)
         assert process.returncode == 130
         assert "notes-1 goes on without you." in told
         done = office.cli("backfill", "notes", "--json")

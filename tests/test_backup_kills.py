@@ -58,7 +58,7 @@ def test_backups_during_runs_that_are_killed_and_publications_are_whole(project:
         time.sleep(moments.uniform(0, 1))
         names.append(make_backup(project.stores(), vault).backup.backup)
         run.kill()
-        run.communicate(timeout=60)
+        run.communicate(timeout=300)
         publisher.join()
         names.append(make_backup(project.stores(), vault).backup.backup)
         project.refresh(collection)

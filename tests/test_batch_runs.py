@@ -20,7 +20,7 @@ from ai_assets.run.events import BatchAwaited
 from ai_assets.run.status import answered_partitions, due_partitions, partition_states
 from ai_assets.telemetry.command_span import batches_told
 
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 DAY = "2026-10-05"
 BY_BATCH = {**STAGE, "route": "default", "tier": "batch"}
 SUMMARY = {"name": "summary", "kind": "summarise", "route": "default", "tier": "batch"}

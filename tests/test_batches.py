@@ -28,7 +28,7 @@ from ai_assets.storage.state import now as store_now
 from ai_assets.telemetry.command_span import batches_told
 from ai_assets.telemetry.trace_context import trace_of_run
 
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 
 
 @pytest.fixture(scope="module")

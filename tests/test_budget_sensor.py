@@ -277,7 +277,7 @@ def test_two_sensor_processes_at_once_one_of_them_killed_tell_a_share_once(
         process.stdin.flush()
     time.sleep(0.05)
     both[0].send_signal(signal.SIGKILL)
-    said, _ = both[1].communicate("\n", timeout=60)
+    said, _ = both[1].communicate("\n", timeout=300)
     both[0].communicate()
     assert both[1].returncode == 0
     assert "all: 80 % of $5.00 used" in said

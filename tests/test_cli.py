@@ -222,7 +222,7 @@ def test_a_mistake_gets_one_clear_sentence_and_exit_code_2(project: Project, mis
 def test_the_program_that_a_shell_starts_ends_as_its_fork_does(project: Project, arguments: tuple[str, ...]) -> None:
     environment = {"PATH": os.environ["PATH"], "HOME": str(project.folder)}
     done = subprocess.run(
-        [COMMAND, *arguments], cwd=project.folder, env=environment, capture_output=True, text=True, timeout=180
+        [COMMAND, *arguments], cwd=project.folder, env=environment, capture_output=True, text=True, timeout=600
     )
     said = project(*arguments, code=2)
     assert (done.returncode, done.stdout, done.stderr) == (2, said.out, said.err)

@@ -21,7 +21,7 @@ from bench.deadline import nights
 pytestmark = pytest.mark.slow
 
 COUNT = 40
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from ai_assets.run.events import BatchAwaited
 from ai_assets.run.explain import explain
 from ai_assets.run.status import answered_partitions, partition_states
 
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 DAY = "2026-10-05"
 KIND = {**STAGE, "route": "default"}
 SUMMARY = {"name": "summary", "kind": "summarise", "route": "default"}

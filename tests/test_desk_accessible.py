@@ -163,7 +163,7 @@ def test_all_of_it_works_without_scripts(chromium: Browser, told: Story) -> None
     expect(page.get_by_text("Approved; publication is under way.")).to_be_visible()
     assert page.url.endswith(f"/requests/{request.request_id}")
     told.publish()
-    expect(page.get_by_text("Published.", exact=True)).to_be_visible(timeout=10_000)  # the page loads itself again
+    expect(page.get_by_text("Published.", exact=True)).to_be_visible(timeout=300_000)  # the page loads itself again
     context.close()
 
 

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 DAYS = ["2026-10-05", "2026-10-06", "2026-10-07"]
 STAGE = {**KIND, "max_output_tokens": 100}
-PATIENCE_MS = 60_000
+PATIENCE_MS = 180_000
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def csrf(browser: httpx.Client) -> str:
 
 def raw(desk: Guarded, request: str, body: bytes = b"") -> tuple[int, str]:
     """Bytes that no client library would send; status and text of the answer."""
-    with socket.create_connection(("127.0.0.1", desk.port), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", desk.port), timeout=300) as connection:
         connection.sendall(request.replace("\n", "\r\n").encode("latin-1") + body)
         answer = b""
         while part := connection.recv(65536):

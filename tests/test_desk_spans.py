@@ -161,7 +161,7 @@ def violations(page: Page) -> list[str]:
 @pytest.mark.slow
 def test_everybody_can_read_the_page_of_a_run_at_any_width_light_and_dark(url: str, chromium: Browser) -> None:
     page = chromium.new_page(base_url=url)
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(300_000)
     page.goto("/sign-in")
     page.get_by_label("Name").fill("ann")
     page.get_by_label("Password").fill(PASSWORD)

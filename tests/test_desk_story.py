@@ -25,7 +25,7 @@ from ai_assets.storage.state import StateStore
 
 pytestmark = pytest.mark.slow
 
-PATIENCE_MS = 20_000
+PATIENCE_MS = 180_000
 DAYS = ("2026-10-05", "2026-10-06")
 MISREAD = f"{DAYS[0]}/bell.txt"
 DOCUMENTS = {
@@ -78,7 +78,7 @@ class Office:
             input=typed,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         assert done.returncode == code, done.stdout + done.stderr
@@ -198,7 +198,7 @@ def approve_what_came_of_it(page: Page, office: Office) -> None:
     expect(page.get_by_role("heading", name="Please confirm")).to_be_visible()
     page.get_by_role("button", name="Yes, approve").click()
     expect(page.get_by_text("publication is under way")).to_be_visible()
-    expect(page.get_by_text(re.compile("Release 1"))).to_be_visible(timeout=90_000)  # nobody touches the page meanwhile
+    expect(page.get_by_text(re.compile("Release 1"))).to_be_visible(timeout=300_000)  # nobody touches it meanwhile
     assert json.loads(office.cli("releases", "list", "letters", "--json"))[0]["number"] == 1
 
 

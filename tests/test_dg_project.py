@@ -47,7 +47,7 @@ class DgProject:
             environment["AI_ASSETS_HOME"] = str(self.home)
         return subprocess.run(
             [BIN / command[0], *command[1:]], cwd=folder or self.root, env=environment, capture_output=True, text=True,
-            timeout=180, check=False,
+            timeout=600, check=False,
         )  # fmt: skip
 
     def ok(self, *command: str, folder: Path | None = None) -> str:

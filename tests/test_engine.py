@@ -155,7 +155,7 @@ def test_a_route_that_nobody_declared_is_named(local: str) -> None:
 def test_threads_share_one_engine_and_equal_questions_are_paid_for_once(provider: Provider, local: str) -> None:
     with opened(local, one(provider.url)) as engine, ThreadPoolExecutor(4) as threads:
         made = [threads.submit(lambda: list(engine.map(questions(200), CALLER))) for _ in range(4)]
-        results = [each.result(timeout=60) for each in made]
+        results = [each.result(timeout=300) for each in made]
     assert all(documents(each) == [str(number) for number in range(200)] for each in results)
     assert all(isinstance(result, Answer) for each in results for result in each)
     assert provider.stats()["billed"] == 200
@@ -294,8 +294,8 @@ def test_an_interrupted_program_ends_promptly_and_accounts_for_every_call(
     time.sleep(0.3)
     program.process.send_signal(signal.SIGINT)
     started = time.monotonic()
-    program.process.wait(timeout=30)
-    assert time.monotonic() - started < 25
+    program.process.wait(timeout=55)
+    assert time.monotonic() - started < 50
     complaints = program.complaints()
     program.kill()
     assert complaints.rstrip().endswith("KeyboardInterrupt")
@@ -314,8 +314,8 @@ def test_a_second_interruption_is_not_swallowed(provider: Provider, local: str) 
         program.process.send_signal(signal.SIGINT)
         time.sleep(0.3)
     started = time.monotonic()
-    program.process.wait(timeout=30)
-    assert time.monotonic() - started < 25
+    program.process.wait(timeout=55)
+    assert time.monotonic() - started < 50
     program.kill()
     # Nothing is lost sight of: the next one that looks finds what was left.
     with opened(local, one(provider.url)) as engine:

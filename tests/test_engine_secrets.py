@@ -117,7 +117,7 @@ def test_a_key_works_and_is_nowhere_after_success_and_after_faults(
         assert sum(isinstance(result, Answer) for result in results) > 40
         check_nowhere(repr(results), caplog.text, folder=tmp_path)
         (program,) = together(Asking(state_url, one(provider.url), first=100, count=50))
-        out, _ = program.process.communicate(timeout=60)
+        out, _ = program.process.communicate(timeout=300)
         check_nowhere(out, program.complaints(), folder=tmp_path)
         program.kill()
 

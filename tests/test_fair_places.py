@@ -69,7 +69,7 @@ class Hammer:
         return self
 
     def ended(self) -> dict[str, Any]:
-        out, _ = self.process.communicate(timeout=120)
+        out, _ = self.process.communicate(timeout=300)
         return dict(json.loads(out.splitlines()[-1]))
 
     def kill(self) -> None:

@@ -113,7 +113,7 @@ def test_a_killed_run_leaves_everything_readable_and_the_next_one_finishes_it(pr
         except subprocess.TimeoutExpired:
             run.kill()
             killed += 1
-        run.communicate(timeout=60)  # a process that it left behind would keep its output open
+        run.communicate(timeout=300)  # a process that it left behind would keep its output open
         check_nothing_is_torn(project, collection, release=1)
         if draft == TRIES:
             finished = start_run(project)

@@ -490,5 +490,5 @@ def terminate(office: ClusterOffice, run: str) -> str:
     """As the button on Dagster's page does."""
     query = "mutation($id: String!) { terminateRun(runId: $id) { __typename } }"
     asked: Mapping[str, Any] = {"query": query, "variables": {"id": run}}
-    answered = requests.post(f"{office.deployment.api.url}/graphql", json=asked, timeout=60).json()
+    answered = requests.post(f"{office.deployment.api.url}/graphql", json=asked, timeout=300).json()
     return str(answered["data"]["terminateRun"]["__typename"])

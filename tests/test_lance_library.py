@@ -33,7 +33,7 @@ def test_few_vectors_for_many_cells_are_no_warning_unless_a_user_wants_it(
     environment = {name: value for name, value in os.environ.items() if name != "LANCEDB_LOG"} | wanted
     done = subprocess.run(
         [sys.executable, "-c", INDEXED, str(tmp_path)], capture_output=True, text=True, env=environment, check=True,
-        timeout=100,
+        timeout=300,
     )  # fmt: skip
     assert done.stdout == "300\n"
     assert ("WARN" in done.stderr) is warns, done.stderr

@@ -368,7 +368,7 @@ def test_outside_a_run_nobody_in_particular_asks(project: Project, provider: Pro
 
 def project_python(project: Project, script: str) -> Any:
     return subprocess.run(
-        [sys.executable, script], cwd=project.root, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, script], cwd=project.root, capture_output=True, text=True, timeout=300, check=False
     )
 
 

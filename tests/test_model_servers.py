@@ -385,7 +385,7 @@ def test_what_a_status_means_is_the_servers_own(protocol: str, status: int, body
 
 def test_the_rehearsal_servers_refuse_what_they_do_not_know(provider: Provider) -> None:
     def post(path: str, body: Any) -> tuple[int, str]:
-        answer = requests.post(f"{provider.root}{path}", json=body, timeout=60)
+        answer = requests.post(f"{provider.root}{path}", json=body, timeout=300)
         return answer.status_code, answer.text
 
     assert post("/embed", {"inputs": ["a"], "normalise": True})[0] == 422

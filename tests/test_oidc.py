@@ -41,7 +41,7 @@ class ProviderProcess:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        until = time.monotonic() + 60
+        until = time.monotonic() + 300
         while time.monotonic() < until and self.process.poll() is None:
             try:
                 httpx.get(f"{self.issuer}/jwks", **PLAIN).raise_for_status()

@@ -712,7 +712,7 @@ next(Parser().parse(source, next(source.list((), ())), {}))
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
-    _, alive = psutil.wait_procs([worker], timeout=5)
+    _, alive = psutil.wait_procs([worker], timeout=60)
     assert not alive
 
 

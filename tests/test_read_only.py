@@ -118,7 +118,7 @@ def in_a_place(setup: str, project: Project, commands: Sequence[Sequence[str]], 
     program = (
         "import json, subprocess, sys\n"
         "for arguments in json.loads(sys.argv[2]):\n"
-        "    done = subprocess.run([sys.argv[1], *arguments], capture_output=True, text=True, timeout=120)\n"
+        "    done = subprocess.run([sys.argv[1], *arguments], capture_output=True, text=True, timeout=300)\n"
         "    print(json.dumps([arguments, done.returncode, done.stdout, done.stderr]), flush=True)\n"
     )
     ours = [sys.executable, "-c", program, str(Path(sys.executable).parent / "ai-assets"), json.dumps(commands)]

@@ -148,7 +148,7 @@ def tried(root: Path) -> TrialLoad:
     environment = {**os.environ, "AI_ASSETS_HOME": str(root / ".ai-assets")}
     subprocess.run(
         [sys.executable, "-m", "ai_assets.ops.trial_load", str(result), spec_of(location)], cwd=root, env=environment,
-        check=False, capture_output=True, timeout=120,
+        check=False, capture_output=True, timeout=300,
     )  # fmt: skip
     found = TrialLoad.read(result)
     assert found is not None

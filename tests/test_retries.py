@@ -316,7 +316,7 @@ def test_retries_stay_within_their_share_of_first_attempts(provider: Provider, s
         time.sleep(1)  # no more than its share by now
         engine.close()
         with pytest.raises(EngineClosed):
-            asked.result(timeout=60)
+            asked.result(timeout=300)
     made = attempts(state_url)
     first = len({row.call_key for row in made})
     assert first == 100

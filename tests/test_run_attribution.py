@@ -63,7 +63,7 @@ class Office:
             "runConfigData": config or {},
             "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in span.items()]},
         }
-        with httpx.Client(transport=httpx.HTTPTransport(local_address=source), timeout=60) as browser:
+        with httpx.Client(transport=httpx.HTTPTransport(local_address=source), timeout=300) as browser:
             body = {"query": LAUNCH, "variables": {"params": params}}
             answer = browser.post(f"{self.api.url}/graphql", json=body, headers=headers).json()
         run_id = str(answer["data"]["launchRun"]["run"]["runId"])

@@ -79,7 +79,7 @@ def test_an_interrupted_run_says_so_first_and_counts_only_what_ended(project: Pr
     ) as running:
         eventually((folder / "begun").exists, 120)
         running.send_signal(how)
-        said, _ = running.communicate(timeout=120)
+        said, _ = running.communicate(timeout=300)
     assert running.returncode == 130, said
     lines = said[said.index("Interrupted.") :].splitlines()
     assert lines[0].startswith("Interrupted. Run it again to go on")

@@ -179,7 +179,7 @@ def running(project: Project) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=300)
     assert process.returncode in (0, -signal.SIGTERM), said
     [line] = said.splitlines()
     assert line.startswith("Search is at http://localhost:")
@@ -199,7 +199,7 @@ def test_a_real_agent_searches_reads_and_is_told_what_is_wrong(told: Project, mo
         import httpx2
 
         async with (
-            httpx2.AsyncClient(headers=headers, timeout=60) as http,
+            httpx2.AsyncClient(headers=headers, timeout=300) as http,
             Client(streamable_http_client(f"{url}/mcp", http_client=http)) as agent,
         ):
             tools = {tool.name for tool in (await agent.list_tools()).tools}

@@ -228,7 +228,7 @@ def test_use_keeps_a_session_alive(desk: Guarded) -> None:
 
 
 def test_without_its_store_the_desk_says_so_and_comes_back(project: Project, postgres: "Postgres") -> None:
-    with opened(on(project, postgres.database("desk_without_store"))) as desk, desk.browser(timeout=30) as browser:
+    with opened(on(project, postgres.database("desk_without_store"))) as desk, desk.browser(timeout=300) as browser:
         known(desk.stores.state)
         sign_in(browser)
         postgres.stop()

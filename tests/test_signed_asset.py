@@ -482,7 +482,7 @@ def killed(stranger: Stranger, selection: str, moments: Sequence[float]) -> None
             if moment is not None:
                 time.sleep(moment)
                 running.kill()
-        code = running.wait(timeout=120)
+        code = running.wait(timeout=300)
         assert moment is not None or code == 0
 
 
@@ -560,7 +560,7 @@ def test_in_a_project_of_ones_own_under_dagster_dev_the_sensors_ask_and_publish(
         eventually(lambda: materialized(stranger), 180, said=said)
     finally:
         os.killpg(running.pid, signal.SIGTERM)
-        running.wait(timeout=60)
+        running.wait(timeout=300)
         log.close()
 
 

@@ -441,7 +441,7 @@ def test_killed_anywhere_the_target_has_each_row_once_in_the_end(house: House) -
             if moment is not None:
                 time.sleep(moment)
                 running.kill()
-        code = running.wait(timeout=120)
+        code = running.wait(timeout=300)
         assert moment is not None or code == 0
     assert house.live_lines() == rows_signed(stores, release)
     with stores.state.read() as connection:

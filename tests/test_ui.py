@@ -37,7 +37,7 @@ BROWSER_ARGUMENTS = [
 DAYS = [(datetime.date(2026, 9, 1) + datetime.timedelta(days=number)).isoformat() for number in range(30)]
 CANDIDATE_ASSETS = ["documents", "chunks", "embeddings", "paper_kind", "evaluation_scores", "release_candidate"]
 STRICT_ASSETS = ["documents", "chunks", "embeddings", "evaluation_scores", "release_candidate"]
-PATIENCE_MS = 30_000
+PATIENCE_MS = 180_000
 RUN_S = 180.0
 BEFORE, AFTER = "what people spoke of and decided", "what people said there and decided"
 
@@ -171,7 +171,7 @@ class Site:
             input=typed,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=True,
         )
         return done.stdout
@@ -444,7 +444,7 @@ def test_without_approval_materialize_fails_and_a_forged_sign_off_changes_nothin
         }
         with requests.Session() as session:
             session.trust_env = False
-            answer = session.post(f"{site.url}/report_asset_materialization/papers/sign_off", json=forged, timeout=60)
+            answer = session.post(f"{site.url}/report_asset_materialization/papers/sign_off", json=forged, timeout=300)
         assert answer.ok
     page.goto("/assets/papers/published")
     page.get_by_role("button", name="Materialize").first.click()

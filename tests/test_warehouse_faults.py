@@ -70,13 +70,13 @@ class Program:
         return self
 
     def said(self) -> dict[str, Any]:
-        out, _ = self.process.communicate(timeout=120)
+        out, _ = self.process.communicate(timeout=300)
         assert self.process.returncode == 0, out
         return dict(json.loads(out.splitlines()[-1]))
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=300)
 
 
 def spend_more(home: Home, amount_nusd: int) -> None:

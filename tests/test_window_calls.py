@@ -33,7 +33,7 @@ from ai_assets.base.windows import WeeklyHours
 from ai_assets.inference.records import Answer, Request, Unanswered
 from ai_assets.inference.settings import InferenceSettings
 
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 
 
 @pytest.fixture

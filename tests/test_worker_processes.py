@@ -218,12 +218,12 @@ def test_no_process_outlives_its_run_and_the_next_one_finishes(
     eventually(lambda: busy(asking, run.pid) and len(further_processes(run.pid)) == 2)
     others = further_processes(run.pid)
     run.send_signal(how)
-    said, _ = run.communicate(timeout=60)
+    said, _ = run.communicate(timeout=300)
     assert run.returncode == (-signal.SIGKILL if how is signal.SIGKILL else 130), said
     eventually(lambda: not any(other.is_running() and other.status() != psutil.STATUS_ZOMBIE for other in others), 5)
     asking.configure(latency_ms=0)
     finished = start_run(project, "--json")
-    found = json.loads(finished.communicate(timeout=120)[0])
+    found = json.loads(finished.communicate(timeout=300)[0])
     assert finished.returncode == 0
     assert found["total"]["candidates"] + found["total"]["failed"] == len(found["due"])
     check_books(project.home.state_url)
