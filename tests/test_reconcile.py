@@ -20,6 +20,7 @@ from engines import PRICE, check_books, endpoint, question, questions, rows, set
 from hypothesis import given
 from hypothesis import strategies as st
 from provider import Provider
+from signing import PASSWORD, known
 
 from ai_assets.inference.engine import Engine
 from ai_assets.inference.reconciling import shares
@@ -92,8 +93,8 @@ class Office:
         path.write_text(as_csv(bill) if name.endswith(".csv") else json.dumps({"data": bill}))
         return path
 
-    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        result = self.project.cli("ledger", "reconcile", *arguments)
+    def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        result = self.project.cli("ledger", "reconcile", *arguments, **environment)
         assert "Traceback" not in result.stderr
         assert not any(key in result.stdout + result.stderr for key in KEYS.values())
         return result
@@ -538,6 +539,27 @@ def test_people_see_a_table_and_what_to_do_next(office: Office) -> None:
     assert "3 attempts resolved" in office.run("--usage", str(usage), "--apply", "--by", "maria").stdout
     assert "maria" in office.run("--history").stdout
     assert office.project.cli("audit", "verify").returncode == 0
+
+
+def test_applying_totals_takes_an_administrator_of_all_who_proves_it_where_anybody_is_known(office: Office) -> None:
+    lost_some(office)
+    usage, before = str(office.write(office.bill())), office.balance()
+    state = office.project.stores().state
+    known(state, "ada", "admin")
+    known(state, "eve", "admin", "claims")
+    for by, password, says in [
+        ("ada", None, "AI_ASSETS_PASSWORD"),
+        ("ada", "guessed-wrongly", "That name and password do not belong"),
+        ("eve", PASSWORD, "applying a provider's totals takes the role admin in all collections"),
+    ]:
+        environment = {} if password is None else {"AI_ASSETS_PASSWORD": password}
+        refused = office.run("--usage", usage, "--apply", "--by", by, **environment)
+        assert refused.returncode == 2
+        assert says in refused.stderr
+        assert office.balance() == before
+    assert office.run("--usage", usage).returncode == 0  # a look is everybody's
+    assert office.run("--usage", usage, "--apply", "--by", "ada", AI_ASSETS_PASSWORD=PASSWORD).returncode == 0
+    assert office.balance() != before
 
 
 def test_settled_differences_are_shown_and_never_changed(office: Office) -> None:

@@ -20,13 +20,14 @@ from ai_assets.embedding.local import TorchEmbedder
 from ai_assets.embedding.text_vectors import vectors_in
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.local_models.batching import BatchLimits
-from ai_assets.local_models.devices import place
+from ai_assets.local_models.devices import place, visible_gpus
 from ai_assets.local_models.errors import DeviceAbsent, ModelUnusable
 from ai_assets.local_models.host import LocalModels
 from ai_assets.local_models.model_folder import FolderWrong, read_folder
 from ai_assets.local_models.remembered_batches import recall
 from ai_assets.local_models.spec import ClassifyTexts, EmbedTexts, ModelSpec, ScoreTexts
 from ai_assets.local_models.torch_model import TorchModel
+from ai_assets.planning.plan import plan
 from ai_assets.run.errors import EmbedderLost, RerankerLost
 from ai_assets.run.explain import search
 from ai_assets.signoff.publication import publish
@@ -273,6 +274,22 @@ def test_a_cross_encoder_reranks_what_was_found_and_scores_each_pair_once(projec
     (folder / "models" / "reranker" / "model.safetensors").write_bytes(b"another model")
     with pytest.raises(RerankerLost, match="another version of it is installed"):
         search(collection, stores, "pump leaks", 6)
+
+
+@pytest.mark.skipif(bool(visible_gpus()), reason="there is a GPU")
+def test_a_plan_says_that_the_device_of_a_reranker_is_not_there(project: Project) -> None:
+    folder = project.root / "collections" / "notes"
+    make_classifier(folder / "models" / "reranker", ["relevant"])
+    project.document(f"{DAY}/a.txt", "The pump leaks.")
+    (folder / "queries.jsonl").write_text(json.dumps({"query": "pump", "documents": [f"{DAY}/a.txt"]}) + "\n")
+    rerank = {"backend": "torch", "model": "models/reranker", "device": "cuda"}
+    days, golden = {**DAYS, "end": DAY}, {"queries": "queries.jsonl"}
+    collection = project.declare(partitions=days, evaluation=golden, rerank=rerank)
+    said = plan(collection, project.stores(), InferenceSettings()).notes
+    assert [note for note in said if "reranked" in note] == [
+        "What golden queries find could not be reranked on this machine: no GPU is seen by nvidia-smi and in /dev, so "
+        "there is no cuda; write device: cpu or auto."
+    ]
 
 
 def test_an_embedder_and_a_classifier_are_refused_as_rerankers(project: Project, folder: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from ai_assets.base.plural import plural
 from ai_assets.cli.output import AsJson, By, console, home, person, print_json, stores, stores_to_read, table
+from ai_assets.cli.signing import administrator, require_admin
 from ai_assets.costs import reconciliation
 from ai_assets.costs.reconciliation import PastReconciliation, ReconciledGroup, ReconciliationRequest
 from ai_assets.inference.load import inference_at
@@ -54,7 +55,8 @@ def reconcile(
     limit: Annotated[int, typer.Option(min=1, help="Of the history at most so many rows.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Hold the ledger against the provider's own totals: differences, and which lost answers were billed."""
+    """Hold the ledger against the provider's own totals: differences, and which lost answers were billed. `--apply` is
+    for an administrator of all collections, by password; where nobody is known yet, the name is only noted."""
     state = (stores() if apply else stores_to_read()).state
     if history:
         with state.read() as connection:
@@ -78,7 +80,9 @@ def reconcile(
     )
     groups = reconciliation.compare(state, asked)
     if apply:
-        done = reconciliation.apply(state, asked, groups, person(by))
+        who = administrator(by)
+        require_admin(who, "", "applying a provider's totals")
+        done = reconciliation.apply(state, asked, groups, who.name if who else person(by))
     else:
         done = [ReconciledGroup(group=group) for group in groups]
     if as_json:

@@ -60,6 +60,8 @@ def _loaded_here(found: Collection) -> Iterator[tuple[str, str, str]]:
     for stage in found.labelling:
         if stage.is_local:
             yield stage.name, stage.backend, stage.device or AUTO
+    if (rerank := found.settings.rerank) is not None and rerank.backend is not None:
+        yield "rerank", rerank.backend, rerank.device or AUTO
 
 
 def _devices(at: Installation) -> Iterator[Finding]:

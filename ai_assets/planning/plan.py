@@ -16,6 +16,8 @@ from ai_assets.collection.reranking import RERANKED
 from ai_assets.costs.funding import in_dollars
 from ai_assets.inference.routes import names_of
 from ai_assets.inference.settings import InferenceSettings
+from ai_assets.local_models.presence import why_not_here
+from ai_assets.local_models.spec import AUTO
 from ai_assets.planning.at_once import ConcurrentReservations
 from ai_assets.planning.budget_check import PlannedCalls, has_document_budgets, outlooks
 from ai_assets.planning.devices import device_tallies
@@ -298,7 +300,12 @@ def _of_reranker(around: PlanContext) -> Iterator[str]:
     plan."""
     collection, work = around.work.collection, around.work
     reranker, queries = collection.reranker, len(collection.golden_queries)
-    if reranker is None or reranker.backend != "route" or not queries:
+    if reranker is None or not queries:
+        return
+    if reranker.backend != "route":
+        device = collection.settings.rerank.device if collection.settings.rerank else None
+        if (said := why_not_here(reranker.backend, device or AUTO)) is not None:
+            yield f"What golden queries find could not be reranked on this machine: {said.rstrip('.')}."
         return
     calls = queries * RERANKED * len(collection.embeddings)
     with work.stores.state.read() as connection:
