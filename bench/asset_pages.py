@@ -1,7 +1,8 @@
 """Dagster's own pages of one asset over 3,650 partitions and over 10: the questions that its web application sends.
 
 They are read from the application that dagster-webserver brings, and asked of its schema in this process. One day is
-really run; its events are written again for every other, as if each had been.
+really run; its events are written again for every other, as if each had been, and of few days often enough that both
+have the hundred events that a page shows.
 """
 
 import asyncio
@@ -51,7 +52,7 @@ def measure() -> list[Figure]:
         declared = many / "collections/daily/defs.yaml"
         declared.write_text(declared.read_text().replace(f"end: {_day(FEW - 1)}", f"end: {_day(MANY - 1)}"))
         for project, days in ((few, FEW), (many, MANY)):
-            _write_events(project, days)
+            _write_events(project, days, times=math.ceil(_NEWEST["limit"] / days))
         return _ask_in_turns({many: MANY, few: FEW})
 
 
@@ -59,8 +60,12 @@ def _day(number: int) -> str:
     return str(FIRST + timedelta(days=number))
 
 
-def _write_events(project: Path, days: int) -> None:
-    """Of the index by which Dagster finds events of assets; those of runs are read by the pages of runs only."""
+def _write_events(project: Path, days: int, times: int) -> None:
+    """Of the index by which Dagster finds events of assets; those of runs are read by the pages of runs only.
+
+    Each day as if it had been run so many times: the page of an asset shows its newest hundred events, and both have
+    that many.
+    """
     (index,) = (project / ".ai-assets").rglob("index.db")
     with contextlib.closing(sqlite3.connect(index)) as connection, connection:
         columns = [row[1] for row in connection.execute("PRAGMA table_info(event_logs)") if row[1] != "id"]
@@ -70,7 +75,12 @@ def _write_events(project: Path, days: int) -> None:
         connection.executemany(
             f"INSERT INTO event_logs ({', '.join(columns)}) SELECT {picked} FROM event_logs "  # noqa: S608
             "WHERE id <= :last AND partition = :seed",
-            [{"seed": str(FIRST), "day": _day(number), "last": last} for number in range(1, days)],
+            [
+                {"seed": str(FIRST), "day": _day(number), "last": last}
+                for time in range(times)
+                for number in range(days)
+                if time or number  # the first day was really run
+            ],
         )
 
 

@@ -284,7 +284,7 @@ def test_a_plan_says_that_the_device_of_a_reranker_is_not_there(project: Project
     (folder / "queries.jsonl").write_text(json.dumps({"query": "pump", "documents": [f"{DAY}/a.txt"]}) + "\n")
     rerank = {"backend": "torch", "model": "models/reranker", "device": "cuda"}
     days, golden = {**DAYS, "end": DAY}, {"queries": "queries.jsonl"}
-    collection = project.declare(partitions=days, evaluation=golden, rerank=rerank)
+    collection = project.declare(partitions=days, golden=golden, rerank=rerank)
     said = plan(collection, project.stores(), InferenceSettings()).notes
     assert [note for note in said if "reranked" in note] == [
         "What golden queries find could not be reranked on this machine: no GPU is seen by nvidia-smi and in /dev, so "
