@@ -25,7 +25,7 @@ from ai_assets.local_models.errors import DeviceAbsent, ModelUnusable
 from ai_assets.local_models.host import LocalModels
 from ai_assets.local_models.model_folder import FolderWrong, read_folder
 from ai_assets.local_models.remembered_batches import recall
-from ai_assets.local_models.spec import ClassifyTexts, EmbedTexts, ModelSpec, ScoreTexts
+from ai_assets.local_models.spec import ClassifyTexts, EmbedTexts, ModelSpec, ScoreTexts, Task
 from ai_assets.local_models.torch_model import TorchModel
 from ai_assets.planning.plan import plan
 from ai_assets.run.errors import EmbedderLost, RerankerLost
@@ -132,21 +132,24 @@ def test_a_reranker_scores_pairs_and_a_classifier_gives_probabilities(tmp_path: 
 class Bounded:
     """A tiny model in a process that may claim so much address space beyond what it has when it is loaded."""
 
-    def __init__(self, state: StateStore, folder: Path, memory_bytes: int) -> None:
-        self.spec = ModelSpec(backend="torch", model="tiny", folder=folder)
-        self.models = LocalModels(state, memory_bytes=memory_bytes)
+    def __init__(self, state: StateStore, spec: ModelSpec, memory_bytes: int) -> None:
+        self.spec, self.models = spec, LocalModels(state, memory_bytes=memory_bytes)
 
     def ask(self, given: Sequence[str]) -> Any:
         settings = {"devices": {"cpu": {"free": True, "batch_tokens": 1 << 22, "idle_s": 60}}}
-        placement = place("cpu", InferenceSettings.model_validate(settings))
-        return self.models.ask(self.spec, placement, EmbedTexts(texts=tuple(given), prompt=""))
+        placement, texts = place("cpu", InferenceSettings.model_validate(settings)), tuple(given)
+        asked = EmbedTexts(texts=texts, prompt="") if self.spec.task == "embed" else ClassifyTexts(texts=texts)
+        return self.models.ask(self.spec, placement, asked)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are Linux's")
-def test_out_of_memory_halves_the_batch_and_is_remembered(tmp_path: Path, state: StateStore) -> None:
+@pytest.mark.parametrize("task", ["embed", "classify"])
+def test_out_of_memory_halves_the_batch_and_is_remembered(tmp_path: Path, state: StateStore, task: Task) -> None:
     """All texts at once take 32 KiB a token, 800 MiB in all."""
-    wide, given = make_embedder(tmp_path / "wide", wide=8192), [f"{text} pump" for text in [" ".join(WORDS * 3)] * 400]
-    bounded = Bounded(state, wide, 512 << 20)
+    folder, given = tmp_path / "wide", [f"{text} pump" for text in [" ".join(WORDS * 3)] * 400]
+    embeds = task == "embed"
+    wide = make_embedder(folder, wide=8192) if embeds else make_classifier(folder, ["a", "b", "c"], wide=8192)
+    bounded = Bounded(state, ModelSpec(backend="torch", model="tiny", folder=wide, task=task), 512 << 20)
     try:
         found = bounded.ask(given)
         assert found.limits.tokens <= 1 << 14, "a batch of all of them does not fit"
@@ -154,8 +157,9 @@ def test_out_of_memory_halves_the_batch_and_is_remembered(tmp_path: Path, state:
         assert again.limits == found.limits
     finally:
         bounded.models.close()
-    whole = loaded(wide).embed(given[:1])
-    assert cosines(whole, found.rows).min() >= 0.9999
+    alone = loaded(wide, task=task)
+    whole = alone.embed(given[:1]) if embeds else alone.probabilities(given[:1])
+    assert np.allclose(found.rows, whole, atol=1e-4)
     assert recall(state, bounded.spec, "cpu", 1 << 22) == found.limits.tokens
 
 

@@ -30,13 +30,14 @@ def make_embedder(
     return folder
 
 
-def make_classifier(folder: Path, labels: list[str]) -> Path:
+def make_classifier(folder: Path, labels: list[str], *, wide: int = 64) -> Path:
     """With one label it is a reranker."""
     import torch
     from transformers import BertForSequenceClassification
 
     torch.manual_seed(7)
-    config = _config(id2label=dict(enumerate(labels)), label2id={name: number for number, name in enumerate(labels)})
+    numbered = {name: number for number, name in enumerate(labels)}
+    config = _config(id2label=dict(enumerate(labels)), label2id=numbered, intermediate_size=wide)
     BertForSequenceClassification(config).save_pretrained(folder)
     _tokenizer(folder)
     return folder
