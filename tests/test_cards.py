@@ -20,9 +20,9 @@ from ai_assets.cli.card import card as card_command
 from ai_assets.collection.loading import Collection, load_collection
 from ai_assets.evaluation.gates import Gate
 from ai_assets.evaluation.slices import SliceScore
-from ai_assets.run.evaluated import newest_evaluation
+from ai_assets.run.evaluated import newest_evaluation, scores_of_releases
 from ai_assets.run.evaluation_reports import PartitionReport
-from ai_assets.signoff import audit, release_cards
+from ai_assets.signoff import audit, release_cards, releases
 from ai_assets.signoff.card_markdown import card_markdown, text
 from ai_assets.signoff.errors import CardAltered
 from ai_assets.signoff.integrity import verify
@@ -112,6 +112,16 @@ def test_as_markdown_it_names_no_document_holds_no_text_and_takes_none_as_markup
     assert "few \\| \\*labels\\* yet" in said
     assert "| 2026-10-05 | 4 | 1 |" in said
     assert text("a\n# b <i> _x_ by_day") == "a # b \\<i\\> \\_x\\_ by_day"
+
+
+def test_the_newest_releases_are_read_without_a_look_at_older_ones(released: Project) -> None:
+    state = released.stores().state
+    with state.read() as connection:
+        every = scores_of_releases(connection, "notes")
+        assert [each.release for each in every] == [1, 2]
+        assert scores_of_releases(connection, "notes", most=1) == every[1:]
+        assert [number for number, _ in releases.read_all(connection, "notes", newest=1)] == [2]
+        assert [number for number, _ in releases.read_all(connection, "notes", newest=9)] == [1, 2]
 
 
 def test_a_card_that_was_altered_is_not_shown_and_verify_names_it(released: Project) -> None:
