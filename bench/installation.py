@@ -1,11 +1,12 @@
-"""A large installation beside a small one: 3,650 days and 100,000 documents in 200 shards, and 20 days and 10 shards.
+"""A large installation beside a small one: 3,650 days and 100,000 documents in 200 shards, and 20 days and 20 shards.
 
-The small one has as many days as one look at files takes, and as a page of the inbox shows here: what is bounded is the
-same work in both.
+The small one has as many days and shards as one look at files takes, and as a page of the inbox shows here, and as many
+runs as a page of runs: what is bounded is the same work in both.
 
-One day and ten shards are really run; the day is published, changed and run again. The state of all others is written
-from theirs, row by row, and their files are laid out, as if each had been run, published, and changed since: the chain
-has their records, and one release has all days. What pruning finds in Dagster's storage is measured apart, with runs.
+One day and twenty shards are really run; the day is published, changed and run again. The state of all others is
+written from theirs, row by row, and their files are laid out, as if each had been run, published, and changed since:
+the chain has their records, and one release has all days. What pruning finds in Dagster's storage is measured apart,
+with runs.
 """
 
 import contextlib
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
     from ai_assets.desk.context import Desk
     from ai_assets.signoff.people import Person
 
-SMALL, SMALL_DAYS, DAYS, SHARDS, PER_SHARD = 10, AT_ONCE, 3650, 200, int(os.environ.get("AI_ASSETS_PER_SHARD", "500"))
+SMALL, SMALL_DAYS, DAYS, SHARDS = AT_ONCE, AT_ONCE, 3650, 200
+PER_SHARD = int(os.environ.get("AI_ASSETS_PER_SHARD", "500"))
 FIRST = {"daily": "2017-01-01", "bulk": "shard-0"}
 """Partitions that are really run."""
 LIMIT = 1.5

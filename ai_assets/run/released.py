@@ -234,11 +234,7 @@ def difference(stores: Stores, collection: Collection, base: Release, other: Rel
         for release in (base, other):
             if (removed := removed_files(connection, release)) is not None:
                 raise removed
-    differing = [
-        name
-        for name in sorted({*base.parts, *other.parts})
-        if name not in base.parts or name not in other.parts or _differs(base, other, name)
-    ]
+    differing = sorted({name for name, _ in base.contents.items() ^ other.contents.items()})
     before = {line.document_id: line for line in _read_lines(stores, collection, base, differing)}
     after = {line.document_id: line for line in _read_lines(stores, collection, other, differing)}
     moves = [move for name in sorted({*before, *after}) if (move := _move(before.get(name), after.get(name)))]
@@ -254,13 +250,6 @@ def difference(stores: Stores, collection: Collection, base: Release, other: Rel
         base_documents=base.documents,
         other_documents=other.documents,
     )
-
-
-def _differs(base: Release, other: Release, partition: str) -> bool:
-    """By content and file: a forgotten document leaves a tombstone in another file, under the content that was
-    signed."""
-    one, two = base.parts[partition], other.parts[partition]
-    return (one.content, one.documents_file) != (two.content, two.documents_file)
 
 
 def _read_lines(

@@ -117,6 +117,12 @@ class Release:
         return sum(part.released for part in self.parts.values())
 
     @cached_property
+    def contents(self) -> Mapping[str, tuple[str, str]]:
+        """By partition, what readers see of it, by content and file: a forgotten document leaves a tombstone in another
+        file, under the content that was signed."""
+        return {name: (part.content, part.documents_file) for name, part in self.parts.items()}
+
+    @cached_property
     def signers(self) -> Sequence[str]:
         return sorted({name for part in self.parts.values() for name in part.approved_by})
 
