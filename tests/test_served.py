@@ -18,6 +18,7 @@ from signing import current, decide, known
 from ai_assets.base.errors import AiAssetsError, DatasetAltered
 from ai_assets.collection.loading import Collection
 from ai_assets.desk import reading
+from ai_assets.desk.release_opened import opened_release
 from ai_assets.run.explain import explain, search
 from ai_assets.run.status import collection_status, due_partitions
 from ai_assets.signoff import audit, people, releases, verification
@@ -301,6 +302,23 @@ def test_an_older_release_is_not_served_because_the_newest_was_hidden(
     change(stores, *BACK_TO_1, statement.format(seq=record.seq))
     with pytest.raises(ReleaseAltered, match=says):
         search(notes, project.stores(), "invoice", 5)
+
+
+def test_no_page_of_a_release_says_what_is_live_where_a_rollback_was_hidden(
+    project: Project, stores: Stores, notes: Collection
+) -> None:
+    project.edit(notes, f"{DAY}/0.txt", "Another text of the first document.")
+    decide(stores.state, notes)
+    publish(notes, stores, by="test")
+    ann = known(stores.state, "ann")
+    record = releases.rollback(stores.state, "notes", 1, by=ann, reason="as before").record
+    assert record is not None
+    with stores.state.write() as connection:
+        audit.append(connection, "ann", "viewed", {"collection": "notes"})
+    change(stores, "UPDATE live_releases SET number = 2", HIDDEN["taken away"][0].format(seq=record.seq))
+    for number in (1, 2):
+        with pytest.raises(ReleaseAltered, match="does not follow from the one before"):
+            opened_release(desk_of(project), ann, "notes", number)
 
 
 def test_naming_the_release_that_should_be_live_puts_the_pointer_right(stores: Stores, notes: Collection) -> None:

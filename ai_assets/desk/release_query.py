@@ -11,7 +11,7 @@ from ai_assets.signoff import releases
 from ai_assets.signoff.errors import IndexAltered, IndexLost, ReleaseAltered
 from ai_assets.signoff.people import Person
 from ai_assets.signoff.releases import Release
-from ai_assets.signoff.served import require_whole
+from ai_assets.signoff.served import require_index, require_newest
 from ai_assets.signoff.timestamps import moment
 from ai_assets.targets.serving import failures_in_words, states
 
@@ -56,9 +56,10 @@ def _live(
         if (record := releases.pointing(connection, collection)) is None:
             return None, None
         number = releases.number_in(record)
+        require_newest(desk.stores, connection, record)
         match found.get(number):
             case Release() as live:
-                require_whole(desk.stores, connection, live, record)
+                require_index(desk.stores, live)
             case ReleaseAltered() as altered:
                 raise altered
     except ReleaseAltered as error:

@@ -50,12 +50,6 @@ def _altered(index: SearchIndex, release: Release) -> str | None:
     return None if release.index_seal is None else index.difference(release.index_version, release.index_seal)
 
 
-def require_whole(stores: Stores, connection: sa.Connection, live: Release, record: Record) -> None:
-    """All of the live release that is the same for every reader is as it was published; `record` says it is live."""
-    require_newest(stores, connection, record)
-    require_index(stores, live)
-
-
 def newest_live(stores: Stores, collection: str) -> Release:
     """The live release, if no later record was taken away; its index is not looked at."""
     with stores.state.read() as connection:
