@@ -77,9 +77,9 @@ def _write_events(project: Path, days: int, times: int) -> None:
             "WHERE id <= :last AND partition = :seed",
             [
                 {"seed": str(FIRST), "day": _day(number), "last": last}
-                for time in range(times)
+                for turn in range(times)
                 for number in range(days)
-                if time or number  # the first day was really run
+                if turn or number  # the first day was really run
             ],
         )
 

@@ -122,20 +122,18 @@ def _multiply(project: Path, name: str) -> None:
 
 def _run_again(small: Path) -> None:
     """As many runs of twenty days as a page shows, and as the large one has of its other days."""
-    columns = ", ".join(column for column in _columns(small, "run_spans") if column != "run_id")
-    statement = (
-        f"INSERT INTO run_spans (run_id, {columns}) SELECT run_id || :run, {columns} FROM run_spans "  # noqa: S608
-        "WHERE collection = :c AND run_id = :seed"
-    )
     with _stores(small) as stores, stores.state.write() as connection:
-        seed = "run-daily"
-        again = [{"c": "daily", "seed": seed, "run": f"-{place}"} for place in range(1, MOST_RUNS)]
+        columns = ", ".join(column for column in _columns(connection, "run_spans") if column != "run_id")
+        statement = (
+            f"INSERT INTO run_spans (run_id, {columns}) SELECT run_id || :run, {columns} FROM run_spans "  # noqa: S608
+            "WHERE collection = :c AND run_id = :seed"
+        )
+        again = [{"c": "daily", "seed": "run-daily", "run": f"-{place}"} for place in range(1, MOST_RUNS)]
         connection.execute(sa.text(statement), again)
 
 
-def _columns(project: Path, table: str) -> list[str]:
-    with _stores(project) as stores, stores.state.read() as connection:
-        return [column["name"] for column in sa.inspect(connection).get_columns(table)]
+def _columns(connection: sa.Connection, table: str) -> list[str]:
+    return [column["name"] for column in sa.inspect(connection).get_columns(table)]
 
 
 def _lay_out(project: Path, name: str) -> None:
@@ -192,7 +190,7 @@ def _publish_all(project: Path) -> None:
 
 
 def _clone(connection: sa.Connection, table: str, given: Mapping[str, str], keys: Sequence[str]) -> None:
-    columns = [column["name"] for column in sa.inspect(connection).get_columns(table)]
+    columns = _columns(connection, table)
     own = {"partition": ":p", "document_id": "document_id || :p", "request_id": "request_id || :p"}
     if table == "run_spans":
         own["run_id"] = "run_id || :run"

@@ -427,9 +427,10 @@ def eventually(claim: Callable[[], object], timeout_s: float = 90, *, said: Call
 
     The time is that of a machine with nothing else to do; a slow or busy one has three times as long.
     """
-    deadline = time.monotonic() + 3 * timeout_s
+    timeout_s *= 3
+    deadline = time.monotonic() + timeout_s
     while not claim():
-        assert time.monotonic() < deadline, f"not so within {3 * timeout_s:.0f} s{f': {said()}' if said else ''}"
+        assert time.monotonic() < deadline, f"not so within {timeout_s:.0f} s{f': {said()}' if said else ''}"
         time.sleep(0.1)
 
 

@@ -198,7 +198,7 @@ def approve_what_came_of_it(page: Page, office: Office) -> None:
     expect(page.get_by_role("heading", name="Please confirm")).to_be_visible()
     page.get_by_role("button", name="Yes, approve").click()
     expect(page.get_by_text("publication is under way")).to_be_visible()
-    expect(page.get_by_text(re.compile("Release 1"))).to_be_visible(timeout=300_000)  # nobody touches it meanwhile
+    expect(page.get_by_text(re.compile("Release 1"))).to_be_visible(timeout=300_000)  # the page loads itself again
     assert json.loads(office.cli("releases", "list", "letters", "--json"))[0]["number"] == 1
 
 

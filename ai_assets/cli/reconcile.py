@@ -55,8 +55,9 @@ def reconcile(
     limit: Annotated[int, typer.Option(min=1, help="Of the history at most so many rows.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Hold the ledger against the provider's own totals: differences, and which lost answers were billed. `--apply` is
-    for an administrator of all collections, by password; where nobody is known yet, the name is only noted."""
+    """Hold the ledger against the provider's own totals: differences, and which lost answers were billed. `--apply`
+    takes somebody who is an administrator of all collections, and their password. Before the first person is added, any
+    name is taken as it is given."""
     state = (stores() if apply else stores_to_read()).state
     if history:
         with state.read() as connection:

@@ -197,9 +197,7 @@ def _release(places: Stores, name: str, number: int | None) -> Release:
     """With files that can be read."""
     with places.state.read() as connection:
         found = releases.require_live(connection, name) if number is None else releases.get(connection, name, number)
-        removed = released.removed_files(connection, found)
-    if removed is not None:
-        raise removed
+        released.require_files(connection, found)
     return found
 
 

@@ -56,7 +56,7 @@ class OpenedRelease:
     removed: ReleaseFilesRemoved | None
     """Why its documents cannot be shown."""
 
-    @property
+    @cached_property
     def partitions(self) -> Sequence[str]:
         return sorted(self.release.parts)
 

@@ -122,6 +122,12 @@ def removed_files(connection: sa.Connection, release: Release) -> ReleaseFilesRe
     return None if at is None else ReleaseFilesRemoved(release.collection, release.number, at)
 
 
+def require_files(connection: sa.Connection, release: Release) -> None:
+    """Raises that, where it is so."""
+    if (removed := removed_files(connection, release)) is not None:
+        raise removed
+
+
 # Documents
 
 
@@ -232,8 +238,7 @@ def difference(stores: Stores, collection: Collection, base: Release, other: Rel
     """What readers of `base` would see otherwise if `other` were live. Raises `ReleaseFilesRemoved`."""
     with stores.state.read() as connection:
         for release in (base, other):
-            if (removed := removed_files(connection, release)) is not None:
-                raise removed
+            require_files(connection, release)
     differing = sorted({name for name, _ in base.contents.items() ^ other.contents.items()})
     before = {line.document_id: line for line in _read_lines(stores, collection, base, differing)}
     after = {line.document_id: line for line in _read_lines(stores, collection, other, differing)}

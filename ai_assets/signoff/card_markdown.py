@@ -18,7 +18,6 @@ MOST_ROWS = 50
 _MARKUP = re.compile(r"[\\|*`<>\[\]&~]|(?<!\w)_|_(?!\w)")
 
 
-@lru_cache(maxsize=2)
 def card_markdown(kept: KeptCard) -> str:
     parts = [
         f"# {text(kept.card.collection)}, release {kept.card.release}",
