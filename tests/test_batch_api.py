@@ -81,7 +81,7 @@ def test_a_list_without_pages_is_read_once(more: str) -> None:
         found = provider.find_file("name")
         assert found is not None
         assert (found.file_id, provider.find_file("another")) == ("a", None)
-        assert [batch.batch_id for batch in provider.matching({}, SINCE)] == ["a"]
+        assert [batch.batch_id for batch in provider.batches(SINCE)] == ["a"]
         provider.close()
 
 
@@ -113,7 +113,7 @@ def test_a_file_of_results_that_holds_none_is_read_again_and_makes_no_line_maybe
             Collector(one(url, batch={"price_share": 0.5}), state) as collector,
         ):
             (note,) = collector.collect().notes
-        assert "holds no result that can be read" in note
+        assert "one of them holds nothing that is a result" in note
         assert {row.state for row in rows(state, "SELECT state FROM attempts")} == {"intent"}
         with Collector(settings, state) as collector:
             collector.collect()

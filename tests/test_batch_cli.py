@@ -1,11 +1,12 @@
 """Claims about commands around batches: what a run waits for is said, and a backfill follows its batches."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import STAGE, Project
+from conftest import STAGE, Project, eventually
 from engines import check_books, declare
 from provider import Provider
 from signing import PASSWORD, known
@@ -98,3 +99,40 @@ def test_a_backfill_waits_for_its_batches_and_stays_within_its_cap(notes: Projec
     assert (provider.stats()["billed"], provider.stats()["billed_batch"]) == (0, 6)
     books = check_books(notes.home.state_url)
     assert all(row.earmarked_nusd == 0 for row in books.values())
+
+
+def test_a_batch_can_be_given_up_by_whoever_may_cancel_it(notes: Project, provider: Provider) -> None:
+    provider.configure(batch_seconds=3600)
+    said(notes, "run", "notes")
+    (batch,) = batches(notes)
+    (attempt, *_) = json.loads(said(notes, "ledger", "list", "--json"))
+    refused = notes.cli("ledger", "resolve", attempt["attempt"], "--not-billed", "--by", "ada")
+    assert refused.returncode == 2
+    assert f"travels in batch {batch['job']}" in refused.stderr
+    out = said(notes, "batches", "give-up", batch["job"], "--by", "ada")
+    assert f"Batch {batch['job']} is given up" in out
+    assert "ai-assets ledger ambiguous" in out
+    assert "had ended already" in said(notes, "batches", "give-up", batch["job"], "--by", "ada")
+    assert len(json.loads(said(notes, "ledger", "ambiguous", "--json"))) == 6
+    assert batches(notes) == []
+
+
+def test_batches_of_a_collection_that_is_gone_or_broken_are_collected(notes: Project, provider: Provider) -> None:
+    said(notes, "run", "notes")
+    other = notes.root / "collections" / "broken"
+    other.mkdir()
+    (other / "defs.yaml").write_text("type: nothing\n")
+    shutil.rmtree(notes.root / "collections" / "notes")
+    eventually(lambda: json.loads(said(notes, "batches", "collect", "--json"))["open"] == 0)
+    assert {batch["state"] for batch in batches(notes, "--all")} == {"ended"}
+    assert check_books(notes.home.state_url) is not None
+
+
+def test_what_a_collection_that_is_gone_left_behind_is_named(notes: Project, provider: Provider) -> None:
+    provider.configure(batch_seconds=3600)
+    said(notes, "run", "notes")
+    shutil.rmtree(notes.root / "collections" / "notes")
+    (note,) = json.loads(said(notes, "batches", "collect", "--json"))["notes"]
+    assert note.startswith("notes: this collection is gone")
+    (batch,) = batches(notes)
+    assert "is being cancelled" in said(notes, "batches", "cancel", batch["job"], "--by", "ada")

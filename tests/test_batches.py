@@ -1,5 +1,6 @@
 """Claims about batches: calls travel as lines of a file, each settles its own row, and no line is paid twice unseen."""
 
+import datetime
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from conftest import eventually
 from engines import CALLER, PRICE, ask, attempts, check_books, one, question, questions, rows, states, to_embed
 from provider import Provider
 
-from ai_assets.inference.batch import jobs, settling
+from ai_assets.inference.batch import collecting, jobs, settling
 from ai_assets.inference.batch.asking import BatchAsker
 from ai_assets.inference.batch.collecting import Collected, Collector
 from ai_assets.inference.batch.errors import BatchRefused, BatchUnreachable
@@ -354,7 +355,10 @@ def test_what_may_pass_goes_into_one_more_batch(desk: Desk, provider: Provider) 
 
 
 @pytest.mark.parametrize("fault", ["truncated", "garbage"], ids=["missing", "spoilt"])
-def test_a_lost_line_may_have_been_billed(desk: Desk, provider: Provider, collector: Collecting, fault: str) -> None:
+def test_a_lost_line_may_have_been_billed(
+    desk: Desk, provider: Provider, collector: Collecting, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "UNREADABLE_FOR", datetime.timedelta(0))
     provider.script([{"match": "Note 3.", "fault": fault}])
     desk.ask(questions(5))
     (job,) = desk.until_ended()

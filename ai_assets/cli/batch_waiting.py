@@ -41,7 +41,7 @@ def say_waits(waits: Sequence[BatchWait], collection: str) -> None:
 def answered_of(chosen: Collection, places: Stores, partitions: Sequence[str]) -> list[str]:
     """Those of the partitions that a run can go on with: waits until there are any, as long as there are batches, or
     windows that open some day."""
-    pace_s, said = FIRST_PAUSE_S, ""
+    pace_s, said, noted = FIRST_PAUSE_S, "", set[str]()
     settings = Catalog(places.home).inference_of(chosen.name)
     while True:
         waits, closed = waits_of(places, chosen.name, partitions), windows_of(places, chosen.name, partitions)
@@ -52,7 +52,9 @@ def answered_of(chosen: Collection, places: Stores, partitions: Sequence[str]) -
             ):
                 found = collector.collect(chosen.name)
             for note in found.notes:
-                errors.print(note)
+                if note not in noted:
+                    errors.print(note)
+            noted.update(found.notes)
         goes_on = {*(answered_partitions(chosen, places) if waits else ()), *opened_partitions(chosen, places)}
         if answered := [key for key in partitions if key in goes_on]:
             return answered

@@ -1,15 +1,16 @@
 """`ai-assets batches`: files of calls at a provider, how far each is, what it may cost, and stopping one."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import sqlalchemy as sa
 import typer
 
+from ai_assets.base.errors import UserError
 from ai_assets.base.plural import plural
 from ai_assets.cli.output import (
     AsJson,
     By,
-    all_collections,
     console,
     errors,
     home,
@@ -81,24 +82,42 @@ def show(named: Named, as_json: AsJson = False) -> None:
 def cancel(named: Named, by: By = None, as_json: AsJson = False) -> None:
     """Stop a batch. What was done by then is paid and kept; the rest is free, and no run asks for it by itself. For an
     administrator of its collection, by password; where nobody is known yet, the name is only noted."""
+    stopped, job = _ended_by(named, by, "cancelling a batch", Collector.cancel)
+    if as_json:
+        print_json(job)
+    else:
+        console.print(
+            f"Batch {job['job']} {stopped}; what was done by then is collected. Go on with the rest: "
+            f"ai-assets run {job['collection']}"
+        )
+
+
+@app.command("give-up")
+def give_up(named: Named, by: By = None, as_json: AsJson = False) -> None:
+    """Wait for a batch no longer, whatever its provider says. Lines without a result are kept as maybe billed, and the
+    next run asks them again unless the stage holds them. For whoever may cancel it."""
+    stopped, job = _ended_by(named, by, "giving a batch up", Collector.give_up)
+    if as_json:
+        print_json(job)
+    else:
+        console.print(
+            f"Batch {job['job']} {stopped}. What may have been billed: ai-assets ledger ambiguous    "
+            f"go on: ai-assets run {job['collection']}"
+        )
+
+
+def _ended_by(
+    named: str, by: str | None, act: str, end: Callable[[Collector, BatchJob, str], str]
+) -> tuple[str, dict[str, Any]]:
+    """What became of it, in words, and the batch as it is then."""
     places, who = stores(), administrator(by)
     with places.state.read() as connection:
         job = _the_one(connection, named)
-    require_admin(who, job.collection, "cancelling a batch")
-    settings = Catalog(home()).inference_of(job.collection)
-    with Collector(settings, places.state) as collector:
-        collector.cancel(job, who.name if who else person(by))
+    require_admin(who, job.collection, act)
+    with Collector(Catalog(home()).inference_of(job.collection), places.state) as collector:
+        stopped = end(collector, job, who.name if who else person(by))
     with places.state.read() as connection:
-        found = _described(connection, jobs.get(connection, job.job_id))
-    if as_json:
-        print_json(found)
-    elif job.state == "ended":
-        console.print(f"Batch {job.job_id} had ended already.")
-    else:
-        console.print(
-            f"Batch {job.job_id} is being cancelled; what was done by then is collected. Go on with the rest: "
-            f"ai-assets run {job.collection}"
-        )
+        return stopped, _described(connection, jobs.get(connection, job.job_id))
 
 
 @app.command("collect")
@@ -106,13 +125,24 @@ def collect(as_json: AsJson = False) -> None:
     """Read the results of all batches now, as the sensors do each minute."""
     places, ended, settled = stores(), 0, 0
     notes: list[str] = []
-    for each in all_collections():
-        settings = Catalog(places.home).inference_of(each.name)
+    with places.state.read() as connection:
+        names = dict.fromkeys(job.collection for job in jobs.unended(connection))
+    catalog = Catalog(places.home)
+    for name in names:
+        try:
+            settings = catalog.inference_of(name)
+        except UserError as error:
+            notes.append(f"{name}: {error}")
+            continue
+        if name not in catalog.entries():
+            notes.append(
+                f"{name}: this collection is gone, and its batches are collected by the inference.yaml of the project."
+            )
         with (
             batches_told(errors.print) as told,
             Collector(settings, places.state, listener=told) as collector,
         ):
-            found = collector.collect(each.name)
+            found = collector.collect(name)
         ended, settled, notes = ended + len(found.ended), settled + found.settled, [*notes, *found.notes]
     with places.state.read() as connection:
         left = len(jobs.unended(connection))
@@ -135,6 +165,8 @@ def _described(connection: sa.Connection, job: BatchJob) -> dict[str, Any]:
     counts = jobs.attempt_counts(connection, job)
     open_lines = counts.get("intent", 0) + (counts.get("ambiguous", 0) if job.duplicate_of else 0)
     in_words = f"{job.state}, {job.provider_state}" if job.state == "submitted" else job.provider_state or job.state
+    if job.state in ("uploaded", "creating") and job.message:
+        in_words = job.message
     return {
         "job": job.job_id, "collection": job.collection, "run_id": job.run_id, "endpoint": job.endpoint,
         "kind": job.kind, "state": job.state, "provider_state": job.provider_state, "in_words": in_words,

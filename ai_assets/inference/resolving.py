@@ -55,6 +55,15 @@ class StillInFlight(UserError):
         )
 
 
+class StillInBatch(UserError):
+    def __init__(self, found: Attempt, job: str) -> None:
+        super().__init__(
+            f"Attempt {found.attempt} of call {found.call[:12]} travels in batch {job} since {found.sent_at}; nothing "
+            f"was changed. Look at it: ai-assets batches show {job}    wait for it no longer: ai-assets batches "
+            f"give-up {job}"
+        )
+
+
 class NothingAmbiguous(UserError):
     def __init__(self, where: str) -> None:
         super().__init__(f"{where} has no attempt that may have been billed. See all: ai-assets ledger ambiguous")
@@ -122,8 +131,12 @@ def _resolve(connection: sa.Connection, item: Attempt, verdict: Resolution, at: 
         sa.text("SELECT state, message, reserved_nusd, budgets FROM attempts WHERE attempt_id = :number"),
         {"number": number},
     ).one()
-    if row.state == "intent" and is_owner_live(connection, (number or 0) >> OWNER_SHIFT):
-        raise StillInFlight(item)
+    owner = (number or 0) >> OWNER_SHIFT
+    if row.state == "intent" and is_owner_live(connection, owner):
+        job = connection.execute(
+            sa.text("SELECT job_id FROM batch_jobs WHERE owner_id = :owner"), {"owner": owner}
+        ).scalar()
+        raise StillInFlight(item) if job is None else StillInBatch(item, job)
     if row.state != "ambiguous":
         raise NotAmbiguous(item)
     cost = _cost_nusd(item, verdict, row.reserved_nusd)

@@ -3,6 +3,8 @@
 BatchRefused       the provider takes no such batch: its words, and the lines are free again
 BatchUnreachable   the provider cannot be reached, and nothing was sent
 BatchUnknown       a command names a batch that is not here, or several
+BatchBusy          another process is at it
+BatchEndpointGone  nobody says any more where it is
 RehearsalForgets   a rehearsal provider that ends with the run cannot hold a batch
 RawInBatch         a call of a client of the provider's own
 WaitingForBatch    an asset of a partition has calls in a batch; no error: the run ends, and another one goes on
@@ -12,6 +14,7 @@ BatchApiRefused    an answer that says that nothing was done
 
 from ai_assets.base.errors import UserError
 from ai_assets.inference.postponed import AssetPostponed
+from ai_assets.protocols.faults import ErrorBody, class_of
 
 
 class BatchRefused(UserError):
@@ -36,6 +39,24 @@ class BatchUnknown(UserError):
     def __init__(self, asked: str, fitting: int) -> None:
         found = "there is none" if not fitting else f"it fits {fitting}"
         super().__init__(f"No batch is meant by '{asked}': {found}. See all: ai-assets batches list --all")
+
+
+class BatchBusy(UserError):
+    passes = True
+
+    def __init__(self, job: str) -> None:
+        super().__init__(
+            f"Another process reads or submits batch {job} at this moment, so nothing was changed. Try again in a "
+            "minute."
+        )
+
+
+class BatchEndpointGone(UserError):
+    def __init__(self, job: str, endpoint: str) -> None:
+        super().__init__(
+            f"Batch {job} is at the provider of endpoint '{endpoint}', which inference.yaml has no more. Bring it back "
+            "to collect its answers or to stop it."
+        )
 
 
 class RehearsalForgets(UserError):
@@ -74,11 +95,21 @@ class ProviderSilent(Exception):
 
 
 class BatchApiRefused(Exception):
-    def __init__(self, status: int, said: str) -> None:
+    def __init__(self, status: int, said: str, *, code: str = "") -> None:
         super().__init__(said)
         self.status = status
+        self._class = class_of(status, ErrorBody(said=said, code=code))
 
     @property
     def passes(self) -> bool:
         """It is busy, and may take the same request later."""
-        return self.status in (408, 409, 425, 429)
+        return self._class == "rate_limited"
+
+    @property
+    def is_conflict(self) -> bool:
+        """What was asked for may be there already."""
+        return self.status == 409
+
+    @property
+    def is_gone(self) -> bool:
+        return self.status in (404, 410)

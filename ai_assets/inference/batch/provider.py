@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from ai_assets.inference.batch.errors import BatchApiRefused, ProviderSilent, Re
 from ai_assets.inference.dispatch import key_of_endpoint
 from ai_assets.inference.settings import REHEARSAL, Endpoint
 from ai_assets.protocols.base import MESSAGE_CHARACTERS
+from ai_assets.protocols.faults import GATEWAY_STATUSES
 
 if TYPE_CHECKING:
     import openai
@@ -24,17 +26,26 @@ DIGEST, JOB = "digest", "job"
 """In the metadata of a batch: what it is found by when the answer to its creation was lost."""
 TIMEOUT_S = 60.0
 TRANSFER_TIMEOUT_S = 600.0
+SLOWEST_BYTES_PER_S = 50_000
+"""An answer may take as long as its request may, and beside that as long as it takes to come at this pace."""
 PAGE = 100
+MOST_PAGES = 1_000
+"""Of a list: one that goes on beyond never ends."""
+MOST_ID = 200
+"""Characters of what the provider calls its files, batches and states."""
+MOST_COUNTED = 1_000_000_000
 PIECE_BYTES = 2**18
 MOST_RESULT_BYTES = 20_000_000_000
 """Of one file of results, which is read piece by piece: one that never ends is given up."""
 FINAL = frozenset({"completed", "failed", "expired", "cancelled"})
+STATES = FINAL | {"validating", "in_progress", "finalizing", "cancelling"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteFile:
     file_id: str
     bytes: int | None
+    created_at: datetime.datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +53,15 @@ class RemoteBatch:
     """A batch as the provider tells of it."""
 
     batch_id: str
+    file_id: str
+    """Of its calls."""
     state: str
     created_at: datetime.datetime
     expires_at: datetime.datetime | None
     completed: int
     failed: int
+    is_counted: bool
+    """Whether it says how many are completed and failed."""
     output_file: str | None
     error_file: str | None
     metadata: Mapping[str, str]
@@ -84,7 +99,10 @@ class BatchProvider:
             base_url = found
         self._key = key_of_endpoint(name, endpoint)
         # Where no key is declared the package still wants one.
-        self._client = openai.OpenAI(base_url=base_url, api_key=self._key or "none", max_retries=0, timeout=timeout_s)
+        self._client = openai.OpenAI(
+            base_url=base_url, api_key=self._key or "none", max_retries=0, timeout=timeout_s,
+            http_client=openai.DefaultHttpxClient(event_hooks={"response": [_limit_body]}),
+        )  # fmt: skip
         self._transfers = self._client.with_options(timeout=TRANSFER_TIMEOUT_S)
 
     def close(self) -> None:
@@ -99,16 +117,21 @@ class BatchProvider:
     def upload(self, name: str, path: Path) -> RemoteFile:
         with path.open("rb") as content, self._asking():
             found = self._transfers.files.create(file=(name, content), purpose="batch")
-            return RemoteFile(file_id=_said(found, "id"), bytes=found.bytes)
+            return _read_file(found)
 
     def find_file(self, name: str) -> RemoteFile | None:
         """The oldest of that name, which is a digest of what it holds."""
         last: RemoteFile | None = None
         with self._asking():
-            for each in _once(self._client.files.list(purpose="batch", order="desc", limit=PAGE)):
-                if each.filename == name:
-                    last = RemoteFile(file_id=_said(each, "id"), bytes=each.bytes)
+            for page in _pages(self._client.files.list(purpose="batch", order="desc", limit=PAGE)):
+                for each in page:
+                    if each.filename == name:
+                        last = _read_file(each)
         return last
+
+    def file(self, file_id: str) -> RemoteFile:
+        with self._asking():
+            return _read_file(self._client.files.retrieve(file_id))
 
     def create(self, file_id: str, url: str, metadata: Mapping[str, str]) -> RemoteBatch:
         with self._asking():
@@ -118,17 +141,19 @@ class BatchProvider:
             )
             return _read(made)
 
-    def matching(self, metadata: Mapping[str, str], since: datetime.datetime) -> list[RemoteBatch]:
-        """All batches of this metadata that were created since then, the oldest first: every page is read."""
-        found = []
+    def batches(self, since: datetime.datetime | None) -> list[RemoteBatch]:
+        """All that were created since then, and some from before, the oldest first. Every page is read, up to one that
+        is older as a whole; of a list that is not sorted from the newest on, every page there is."""
+        found: list[RemoteBatch] = []
         with self._asking():
-            for each in _once(self._client.batches.list(limit=PAGE)):
-                batch = _read(each)
-                if batch.created_at < since:
+            for page in _pages(self._client.batches.list(limit=PAGE)):
+                read = [_read(each) for each in page]
+                found += read
+                newest, oldest = read[0].created_at, read[-1].created_at
+                if since is not None and oldest < newest < since:
                     break
-                if all(batch.metadata.get(name) == value for name, value in metadata.items()):
-                    found.append(batch)
-        return found[::-1]
+        found.reverse()  # of those of one second, too, the oldest is first
+        return sorted(found, key=lambda batch: batch.created_at)
 
     def look(self, batch_id: str) -> RemoteBatch:
         with self._asking():
@@ -156,9 +181,9 @@ class BatchProvider:
             yield
         except openai.APIStatusError as error:
             said = self._clean(f"HTTP {error.status_code}: {error.message}")
-            if error.status_code >= 500:
+            if error.status_code >= 500 or error.status_code in GATEWAY_STATUSES:  # it may have been done all the same
                 raise ProviderSilent(said) from None
-            raise BatchApiRefused(error.status_code, said) from None
+            raise BatchApiRefused(error.status_code, said, code=f"{error.code or ''} {error.type or ''}") from None
         except openai.APIConnectionError as error:
             raise ProviderSilent(self._clean(_reason(error)), sent=_can_have_been_sent(error)) from None
         except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:
@@ -180,15 +205,17 @@ def _why(error: Exception) -> str:
     return "another kind of value" if isinstance(error, AttributeError | TypeError) else str(error)
 
 
-def _once(pages: Any) -> Iterator[Any]:
-    """All that is listed. A server that knows no pages gives the same one again and again."""
+def _pages(pages: Any) -> Iterator[list[Any]]:
+    """All that is listed, page by page. A server that knows no pages gives the same one again and again."""
     seen = set[str]()
-    for page in pages.iter_pages():
+    for number, page in enumerate(pages.iter_pages()):
+        if number == MOST_PAGES:
+            raise ValueError(f"its list goes on beyond {MOST_PAGES:,} pages")
         new = [each for each in page.data or () if _said(each, "id") not in seen]
         if not new:
             return
         seen.update(each.id for each in new)
-        yield from new
+        yield new
 
 
 def _said(answer: Any, name: str) -> str:
@@ -196,7 +223,33 @@ def _said(answer: Any, name: str) -> str:
     found = getattr(answer, name, None)
     if not isinstance(found, str) or not found:
         raise ValueError(f"it has no '{name}'")
+    if len(found) > MOST_ID or not found.isprintable():
+        raise ValueError(f"its '{name}' is no name of {MOST_ID} characters at most")
     return found
+
+
+def _limit_body(response: Any) -> None:
+    """The client's time is for each piece that comes; an answer that comes in drops has as much for all of it."""
+    response.stream = _within(response.stream, response.request.extensions["timeout"]["read"])
+
+
+def _within(stream: Any, seconds: float) -> Any:
+    # The package has an httpx of its own choice, which takes streams of its own kind alone.
+    kind: Any = next(each for each in type(stream).__mro__ if each.__name__ == "SyncByteStream")
+
+    class Limited(kind):  # type: ignore[misc]
+        def __iter__(self) -> Iterator[bytes]:
+            until, size = time.monotonic() + seconds, 0
+            for piece in stream:
+                yield piece
+                size += len(piece)
+                if time.monotonic() > until + size / SLOWEST_BYTES_PER_S:
+                    raise TimeoutError(f"only {size:,} bytes of it came in {seconds:,.0f} s")
+
+        def close(self) -> None:
+            stream.close()
+
+    return Limited()
 
 
 def _can_have_been_sent(error: openai.APIConnectionError) -> bool:
@@ -204,16 +257,25 @@ def _can_have_been_sent(error: openai.APIConnectionError) -> bool:
     return type(error.__cause__).__name__ not in ("ConnectError", "ConnectTimeout", "PoolTimeout")
 
 
+def _read_file(file: Any) -> RemoteFile:
+    size = file.bytes if isinstance(file.bytes, int) else None
+    return RemoteFile(file_id=_said(file, "id"), bytes=size, created_at=_moment(getattr(file, "created_at", None)))
+
+
 def _read(batch: Any) -> RemoteBatch:
-    counts, errors, created_at = batch.request_counts, batch.errors, _moment(batch.created_at)
-    state = _said(batch, "status")
+    errors, created_at = batch.errors, _moment(batch.created_at)
+    completed, failed = (_count(batch.request_counts, name) for name in ("completed", "failed"))
+    state = _said(batch, "status").lower()
+    file_id = getattr(batch, "input_file_id", None)
     return RemoteBatch(
         batch_id=_said(batch, "id"),
+        file_id=file_id if isinstance(file_id, str) else "",
         state=state,
         created_at=created_at or datetime.datetime.now(datetime.UTC),
         expires_at=_moment(batch.expires_at),
-        completed=int(getattr(counts, "completed", 0) or 0),
-        failed=int(getattr(counts, "failed", 0) or 0),
+        completed=completed or 0,
+        failed=failed or 0,
+        is_counted=completed is not None and failed is not None,
         output_file=batch.output_file_id or None,
         error_file=batch.error_file_id or None,
         metadata={str(name): str(value) for name, value in (batch.metadata or {}).items()},
@@ -221,6 +283,11 @@ def _read(batch: Any) -> RemoteBatch:
         ended_at=_moment(getattr(batch, f"{state}_at", None)) if created_at is not None and state in FINAL else None,
         cancelling_at=_moment(getattr(batch, "cancelling_at", None)),
     )
+
+
+def _count(counts: Any, name: str) -> int | None:
+    found = getattr(counts, name, None)
+    return found if isinstance(found, int) and 0 <= found < MOST_COUNTED else None
 
 
 def _moment(seconds: Any) -> datetime.datetime | None:

@@ -1,7 +1,7 @@
 """From a file of calls to one batch at the provider, whatever is killed or lost on the way.
 
-The rule after any doubt: read the provider's whole list from the newest back to before the intent, keep the oldest
-batch of this job, cancel the others and book their lines as maybe billed until their final state is read.
+The rule after any doubt: read the provider's whole list from the newest back to before its file was stored, keep the
+oldest batch of this job, cancel the others and book their lines as maybe billed until their final state is read.
 """
 
 import datetime
@@ -23,13 +23,16 @@ from ai_assets.inference.settings import Endpoint
 from ai_assets.storage.leases import Lease
 from ai_assets.storage.state import StateStore, now, storable
 
-BEFORE_INTENT_S = 300.0
-"""Clocks differ: a batch may seem to be made so long before its intent."""
+BEFORE_FILE_S = 300.0
+"""The clocks of the provider's machines differ: a batch may seem to be made so long before its file."""
 GRACE_S = 60.0
 """After `create` was sent: so long its batch may still appear in the list."""
 CREATE_PATIENCE_S = 3600.0
 """After the intent: so long a batch is created again whose creation had no answer that can be read, and that never
 appears in the list. A pause between two tries is as long as all of it so far, up to the longest of PAUSES_S."""
+UNLISTED_PATIENCE_S = 24 * 3600.0
+"""So long where the list cannot be read: a batch that is there has ended by then. Of one that was stopped, for its
+deadline or by a person, as long as a batch is created again."""
 PAUSES_S = (60.0, 300.0, 900.0)
 """Between two tries to create a batch while the provider's queue is full."""
 TOKEN_LIMIT = "token_limit_exceeded"
@@ -39,6 +42,7 @@ FILE_REFUSED, BATCH_REFUSED, FILE_CUT = (
 NEVER_CREATED = (
     f"{BATCH_REFUSED}: no answer to its creation could be read for an hour, and the provider's list has no such batch"
 )
+NEVER_LISTED = f"{BATCH_REFUSED}: no answer to its creation came, and the provider's list of batches cannot be read"
 REFUSALS = (FILE_REFUSED, BATCH_REFUSED, FILE_CUT)
 """How the message of a job begins that the provider did not take."""
 
@@ -112,22 +116,37 @@ class Submitting:
         except BatchApiRefused as error:
             if error.passes:
                 self._wait(f"the provider is busy: {error}")
-                return
-            self.give_up(f"{BATCH_REFUSED}: {error}")
-            raise BatchRefused(self.job.endpoint, "create the batch", str(error)) from error
+            elif error.is_conflict:
+                self._doubt(str(error))
+            else:
+                self.give_up(f"{BATCH_REFUSED}: {error}")
+                raise BatchRefused(self.job.endpoint, "create the batch", str(error)) from error
         except ProviderSilent as silent:
-            if not silent.sent:
+            if silent.sent:
+                self._doubt(str(silent))
+            else:
                 self._wait(f"the provider cannot be reached: {silent}")
-                return
-            self._note(doubted=1, message=f"the answer to its creation was lost: {silent}")
+        else:
+            self.step("after create")
+            self._submitted(made)
+
+    def _doubt(self, said: str) -> None:
+        """It is looked up at once. Where the list cannot be read now, the next look goes on."""
+        self._note(doubted=1, message=f"the answer to its creation was lost: {said}")
+        try:
             self.adopt()
-            return
-        self.step("after create")
-        self._submitted(made)
+        except (BatchApiRefused, ProviderSilent) as error:
+            self._note(message=f"the answer to its creation was lost, and the list of batches cannot be read: {error}")
+
+    @property
+    def waits_for_list(self) -> bool:
+        """Whether the list that cannot be read is to be tried again."""
+        patience_s = CREATE_PATIENCE_S if self.job.cancelled_by else UNLISTED_PATIENCE_S
+        return jobs.plus(self.job.creating_at or self.job.made_at, patience_s) > now()
 
     def adopt(self) -> bool:
         """What `create` made, where its answer was lost or its process died. False where that was looked for and tried
-        again for so long that it is to end. Raises ProviderSilent."""
+        again for so long that it is to end. Raises ProviderSilent and BatchApiRefused where the list cannot be read."""
         if not self.job.doubted:
             self._note(doubted=1)
         found = self._matching()
@@ -151,7 +170,7 @@ class Submitting:
         return True
 
     def look_for_duplicates(self) -> None:
-        """Where an answer was lost once: what appeared since. Raises ProviderSilent."""
+        """Where an answer was lost once: what appeared since. Raises ProviderSilent and BatchApiRefused."""
         for other in self._matching():
             if other.batch_id != self.job.provider_id:
                 self.book_duplicate(other)
@@ -159,10 +178,7 @@ class Submitting:
     def book_duplicate(self, other: RemoteBatch) -> None:
         """Its lines may be billed a second time: each has a row that says so, before it is cancelled."""
         with self.lease.fenced() as connection:
-            known = connection.execute(
-                sa.text("SELECT 1 FROM batch_jobs WHERE provider_id = :id"), {"id": other.batch_id}
-            ).one_or_none()
-            if known is None:
+            if _owner(connection, other) is None:
                 _copied(connection, self.job, other)
         self.step("before cancel")
         try:
@@ -193,9 +209,29 @@ class Submitting:
         return {DIGEST: self.job.digest, JOB: self.job.job_id}
 
     def _matching(self) -> list[RemoteBatch]:
-        began = datetime.datetime.fromisoformat(self.job.intent_at or self.job.made_at)
-        found = self.provider.matching(self._metadata, began - datetime.timedelta(seconds=BEFORE_INTENT_S))
-        return [each for each in found if each.batch_id not in self.job.past_ids]
+        """Its batches that no other job has: those that say so, and the ones of its file that say nothing of any."""
+        found = [each for each in self.provider.batches(self._stored_at()) if self._is_of_job(each)]
+        with self.state.read() as connection:
+            return [
+                each
+                for each in found
+                if each.batch_id not in self.job.past_ids and _owner(connection, each) in (None, self.job.job_id)
+            ]
+
+    def _is_of_job(self, batch: RemoteBatch) -> bool:
+        if JOB in batch.metadata:
+            return all(batch.metadata.get(name) == value for name, value in self._metadata.items())
+        return bool(batch.file_id) and batch.file_id == self.job.file_id
+
+    def _stored_at(self) -> datetime.datetime | None:
+        """By the provider's clock, which may be another one, a while before its file was there; None: not known."""
+        if self.job.file_id is None:
+            return None
+        try:
+            stored = self.provider.file(self.job.file_id).created_at
+        except (BatchApiRefused, ProviderSilent):  # a server without this request: then its whole list is read
+            return None
+        return stored - datetime.timedelta(seconds=BEFORE_FILE_S) if stored is not None else None
 
     def _found_again(self) -> RemoteFile | None:
         try:
@@ -226,6 +262,13 @@ class Submitting:
             values["message"] = storable(said)
         with self.lease.fenced() as connection:
             self.job = jobs.change(connection, self.job, **values)
+
+
+def _owner(connection: sa.Connection, batch: RemoteBatch) -> str | None:
+    """The job that has it."""
+    query = sa.text("SELECT job_id FROM batch_jobs WHERE provider_id = :id")
+    found: str | None = connection.execute(query, {"id": batch.batch_id}).scalar()
+    return found
 
 
 def _copied(connection: sa.Connection, job: BatchJob, other: RemoteBatch) -> None:
