@@ -385,7 +385,7 @@ def test_nothing_that_looks_for_calls_in_flight_reads_the_ledger_from_end_to_end
                 jobs.waits(connection, "notes")
         sa.event.remove(connection, "before_cursor_execute", heard)
         of_attempts = [each for each in asked if "attempts.state" in each[0]]
-        assert of_attempts
+        assert of_attempts or statement == "batches"
         for text, parameters in of_attempts:
             plan = str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", parameters).all())
             assert "SCAN attempts" not in plan, (text, plan)
