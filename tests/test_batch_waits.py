@@ -278,8 +278,11 @@ def test_a_batch_that_fails_as_a_whole_is_not_made_again_by_itself(
     with monkeypatch.context() as patch:  # lines that the provider finds wrong only when it reads the file
         patch.setattr("ai_assets.inference.batch.asking.url_of", lambda _prefix, _kind: "/v1/other")
         desk.ask(questions(3))
+        desk.ask(questions(3), OTHER)
     desk.until_ended()
     assert (desk.jobs[0].provider_state, desk.wait(CALLER).held_by) == ("failed", BY_REFUSAL)
+    wait = desk.wait(OTHER)
+    assert (wait.held_by, wait.has_news) == (None, True), "another collection tries a batch of its own"
     desk.ask(questions(3))
     assert desk.wait(CALLER).held_by is None, "who runs it again tries again"
     desk.until_ended()

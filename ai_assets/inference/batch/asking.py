@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from ai_assets.base.errors import LeaseBusy, UserError
+from ai_assets.base.errors import LeaseBusy, LeaseLost, UserError
 from ai_assets.base.temporary import TemporaryFolder
 from ai_assets.inference.accounts import Account, Accounts
 from ai_assets.inference.batch import jobs
@@ -389,6 +389,9 @@ class BatchAsker:
             filling.lease.give_back()
 
     def _not_sent(self, job: BatchJob, error: UserError) -> UserError:
+        if isinstance(error, LeaseLost):  # who has it now sees to its lines
+            self._errors.append(error)
+            return error
         with self.state.write() as connection:
             deadline = jobs.get(connection, job.job_id).deadline
             waiting = jobs.waiting_on(connection, job)

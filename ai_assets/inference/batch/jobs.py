@@ -363,14 +363,15 @@ def _wait(rows: Sequence[Any]) -> BatchWait:
 
 def hold_waits(connection: sa.Connection, job: BatchJob, by: str) -> None:
     """Of the assets whose calls are in this job: somebody cancelled it, or it was refused for good, so that no run is
-    asked for by itself."""
+    asked for by itself. Other collections make a batch of their own."""
     connection.execute(
         sa.text(
-            "UPDATE batch_waits SET held_by = :by WHERE EXISTS (SELECT 1 FROM batch_wait_jobs AS on_jobs WHERE "
-            "on_jobs.collection = batch_waits.collection AND on_jobs.asset = batch_waits.asset "
-            "AND on_jobs.partition = batch_waits.partition AND on_jobs.job_id = :job AND on_jobs.budget = '')"
+            "UPDATE batch_waits SET held_by = :by WHERE collection = :collection AND EXISTS (SELECT 1 "
+            "FROM batch_wait_jobs AS on_jobs WHERE on_jobs.collection = batch_waits.collection "
+            "AND on_jobs.asset = batch_waits.asset AND on_jobs.partition = batch_waits.partition "
+            "AND on_jobs.job_id = :job AND on_jobs.budget = '')"
         ),
-        {"by": by, "job": job.job_id},
+        {"by": by, "job": job.job_id, "collection": job.collection},
     )
 
 
