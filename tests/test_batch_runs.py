@@ -160,7 +160,7 @@ def _tick(collection: Collection, instance: dg.DagsterInstance) -> Any:
     return sensor(dg.build_sensor_context(instance=instance))
 
 
-def test_a_collection_that_asks_nothing_by_batch_has_no_such_sensor(project: Project, provider: Provider) -> None:
+def test_a_collection_that_asks_no_model_has_no_such_sensor(project: Project, provider: Provider) -> None:
     assert list(batches(notes(project, provider, stages=[STAGE]))) == []
 
 

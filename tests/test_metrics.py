@@ -34,7 +34,7 @@ from ai_assets.desk.metrics.scraping import MOST_SERIES, DeskMetrics, written
 from ai_assets.desk.metrics.state_figures import StateLook, state_figures
 from ai_assets.desk.settings import DeskSettings, MetricsSettings, load_desk
 from ai_assets.inference import resolving
-from ai_assets.inference.batch import jobs
+from ai_assets.inference.ledger import Ledger
 from ai_assets.inference.load import inference_at
 from ai_assets.inference.queue_query import endpoint_places
 from ai_assets.inference.recent_calls import WINDOW_MINUTES, RecentCallsMemory
@@ -363,7 +363,7 @@ def test_no_scrape_reads_a_table_that_grows_from_end_to_end(spent: Project, each
             assert not scans, (statement, plan)
 
 
-@pytest.mark.parametrize("statement", ["reap", "places", "batches"])
+@pytest.mark.parametrize("statement", ["reap", "places", "budgets"])
 def test_nothing_that_looks_for_calls_in_flight_reads_the_ledger_from_end_to_end(
     tmp_path: Path, statement: str
 ) -> None:
@@ -380,9 +380,8 @@ def test_nothing_that_looks_for_calls_in_flight_reads_the_ledger_from_end_to_end
                 resolving.reap(connection)
             case "places":
                 endpoint_places(connection, InferenceSettings())
-            case "batches":
-                connection.execute(sa.text("INSERT INTO batch_waits VALUES ('notes', 'a', 'p', 'now', 'run', 1, NULL)"))
-                jobs.waits(connection, "notes")
+            case "budgets":
+                Ledger("sqlite", 1).held_by_batches(connection, "all", fresh=True)
         sa.event.remove(connection, "before_cursor_execute", heard)
         of_attempts = [each for each in asked if "attempts.state" in each[0]]
         assert of_attempts

@@ -29,9 +29,12 @@ def waits_of(places: Stores, collection: str, partitions: Sequence[str]) -> list
 def say_waits(waits: Sequence[BatchWait], collection: str) -> None:
     """What a run of these partitions would wait for, and how to wait."""
     for wait in waits:
-        held = f" (a batch of it was cancelled by {wait.held_by})" if wait.held_by else ""
-        console.print(f"{wait.partition} {wait.asset}: {waiting_said(wait.answered, wait.calls)}{held}")
-    if waits:
+        if wait.held_by and not wait.waiting:
+            said = f"a batch of it was stopped by {wait.held_by}; run it again to go on"
+        else:
+            said = f"{wait.said} (stopped by {wait.held_by})" if wait.held_by else wait.said
+        console.print(f"{wait.partition} {wait.asset}: {said}")
+    if any(not wait.held_by for wait in waits):
         console.print(
             f"The sensor {collection}__batches collects the answers and goes on; or wait here: ai-assets run "
             f"{collection} --wait    look: ai-assets batches list"
@@ -60,7 +63,7 @@ def answered_of(chosen: Collection, places: Stores, partitions: Sequence[str]) -
             return answered
         left = [wait for wait in waits_of(places, chosen.name, partitions) if not wait.held_by]
         moment = store_moment(places.state)
-        told = [waiting_said(sum(wait.answered for wait in left), sum(wait.calls for wait in left))] if left else []
+        told = [_said_of(left)] if any(wait.waiting for wait in left) else []
         told += [words] if (words := in_words(closed, moment)) is not None else []
         if not told:
             return []
@@ -69,3 +72,8 @@ def answered_of(chosen: Collection, places: Stores, partitions: Sequence[str]) -
             pace_s = FIRST_PAUSE_S
         time.sleep(pause_s(closed, moment, pace_s if left else LONGEST_PAUSE_S))
         pace_s = min(pace_s * 1.5, LONGEST_PAUSE_S)
+
+
+def _said_of(waits: Sequence[BatchWait]) -> str:
+    budgets = sorted({name for wait in waits for name in wait.budgets})
+    return waiting_said(sum(wait.answered for wait in waits), sum(wait.calls for wait in waits), budgets)

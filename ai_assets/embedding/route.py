@@ -14,7 +14,7 @@ from ai_assets.base.windows import ALWAYS, INTERACTIVE, Opening, WeeklyHours, ea
 from ai_assets.embedding.errors import EmbeddingFailed, QueryNotEmbedded, VectorUnusable
 from ai_assets.embedding.spec import Embedding, EmbeddingMaker
 from ai_assets.inference.batch.errors import WaitingForBatch
-from ai_assets.inference.batch.pending import Pending
+from ai_assets.inference.batch.pending import AwaitedCalls, Pending
 from ai_assets.inference.ledger_clock import store_moment
 from ai_assets.inference.postponed import WaitingForWindow
 from ai_assets.inference.records import Answer, Caller, ErrorClass, Request, Result, Unanswered
@@ -121,7 +121,7 @@ class RouteEmbedder(EmbeddingMaker):
                 else:
                     take(place, np.zeros(self.dimensions, dtype=np.float32), 0.0)
 
-        in_batch = calls = 0
+        in_batch, calls = AwaitedCalls(), 0
         outside: dict[str, Opening | None] = {}
         asking = self.engine.map if self.asking is None else self.asking
         with self.waiting():
@@ -129,7 +129,7 @@ class RouteEmbedder(EmbeddingMaker):
                 place, passage = asked.popleft()
                 calls += 1
                 if isinstance(result, Pending):
-                    in_batch += 1
+                    in_batch.add(result)
                     continue
                 self.advance(answered)
                 if isinstance(result, Unanswered) and result.error == "outside_window":
@@ -152,8 +152,9 @@ class RouteEmbedder(EmbeddingMaker):
                 if result.reused:
                     self.from_ledger.append(place)
                 take(place, vector, result.cost_usd + result.saved_usd)
-        if in_batch:
-            raise WaitingForBatch(self.caller.asset, self.caller.partition, calls=calls, waiting=in_batch)
+        if waiting := in_batch.number:
+            asset, partition, budgets = self.caller.asset, self.caller.partition, in_batch.budgets
+            raise WaitingForBatch(asset, partition, calls=calls, waiting=waiting, budgets=budgets)
         if outside:
             raise self._outside(outside)
         if failed:

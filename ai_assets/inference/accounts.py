@@ -50,6 +50,10 @@ class Balance:
         """Whether it would fit if every call in flight turned out to be free."""
         return self.left_nusd + self.reserved_nusd >= amount_nusd
 
+    def could_hold_without(self, batches_nusd: int, amount_nusd: int) -> bool:
+        """The same while batches keep so much of what is reserved: they may take a day."""
+        return self.left_nusd + self.reserved_nusd - batches_nusd >= amount_nusd
+
 
 class Accounts:
     """Remembers the accounts of callers: a map of many requests asks for the same ones each time."""

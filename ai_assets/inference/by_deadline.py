@@ -19,7 +19,7 @@ from ai_assets.inference.accounts import Accounts
 from ai_assets.inference.batch import jobs
 from ai_assets.inference.batch.asking import CHUNK, BatchAsker
 from ai_assets.inference.batch.job_deadline import JobDeadline
-from ai_assets.inference.batch.pending import Pending
+from ai_assets.inference.batch.pending import AwaitedCalls, Pending
 from ai_assets.inference.batch.standing import given_of
 from ai_assets.inference.call_state import ticket_for
 from ai_assets.inference.deadline import START_S, CallLoad, Offers, WayChoice, choose, span_of
@@ -140,28 +140,25 @@ class DeadlineAsker:
 
     def _by_batch(self, requests: Iterable[Request], course: "_Course") -> Iterator[Result | Pending]:
         assert course.choice.then is not None
-        deadline = JobDeadline(
-            due_at=text_of(course.due.at),
-            levels=course.work.levels,
-            then=course.choice.then,
-            endpoint=course.known.endpoint,
-        )
-        yield from self.batches().map(requests, course.caller, deadline)
+        yield from self.batches().map(requests, course.caller, course.deadline)
 
     # One by one
 
     def _one_by_one(self, requests: Iterable[Request], course: "_Course") -> Iterator[Result | Pending]:
         """What travels in a batch is pending; the engine is not asked about it, or says so itself."""
-        caller, calls, waiting = course.caller, 0, 0
+        caller, calls, awaited, travelling = course.caller, 0, AwaitedCalls(), list[str]()
         for result in self._not_travelling(requests, course):
             calls += 1
             if isinstance(result, Unanswered) and result.error == "in_batch":
+                travelling.append(result.call)
                 result = Pending(request=result.request)
-            waiting += isinstance(result, Pending)
+            if isinstance(result, Pending):
+                awaited.add(result)
             yield result
         with self.state.write() as connection:
-            if waiting:
-                jobs.keep_wait(connection, caller, calls, now())
+            if awaited.number:
+                awaited.lines.update(each.job for each in given_of(connection, travelling).values() if each.job)
+                jobs.keep_wait(connection, caller, calls, now(), awaited, course.deadline)
             else:
                 jobs.end_wait(connection, caller)
 
@@ -181,9 +178,11 @@ class DeadlineAsker:
             travels = self._travelling(chunk, accounts, course.caller)
             answers = self.engine().map((each for each in chunk if id(each) not in travels), course.caller)
             for request in chunk:
-                yield Pending(request=request) if id(request) in travels else next(answers)
+                job = travels.get(id(request))
+                yield next(answers) if job is None else Pending(request=request, job=job)
 
-    def _travelling(self, chunk: Sequence[Request], accounts: Accounts, caller: Caller) -> set[int]:
+    def _travelling(self, chunk: Sequence[Request], accounts: Accounts, caller: Caller) -> dict[int, str]:
+        """By request that is a line of a batch, that batch."""
         keys: dict[int, str] = {}
         for request in chunk:
             with contextlib.suppress(Unhashable):  # the engine says so
@@ -191,7 +190,7 @@ class DeadlineAsker:
                 keys[id(request)] = ticket.claim.hops[ticket.claim.at].key
         with self.state.read() as connection:
             given = given_of(connection, list(set(keys.values())))
-        return {each for each, key in keys.items() if key in given and given[key].state == "intent"}
+        return {each: given[key].job for each, key in keys.items() if key in given and given[key].state == "intent"}
 
     def _tiered(self, request: Request, course: "_Course") -> Request:
         """At the tier that is right when it leaves: without flex from when its buffer begins, and where an endpoint has
@@ -263,6 +262,16 @@ class _Course:
     asked: int = 0
     looks_at: float = 0.0
     """When the clock is looked at again, by the monotonic one."""
+
+    @property
+    def deadline(self) -> JobDeadline:
+        """Of the batches that its calls travel in."""
+        return JobDeadline(
+            due_at=text_of(self.due.at),
+            levels=self.work.levels,
+            then=self.choice.then or self.choice.way,
+            endpoint=self.known.endpoint,
+        )
 
     @property
     def left(self) -> CallLoad:

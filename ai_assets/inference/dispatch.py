@@ -22,6 +22,7 @@ from ai_assets.inference.endpoint_pool import EndpointPool, TurnedAway
 from ai_assets.inference.errors import (
     BackfillSpent,
     BudgetExhausted,
+    BudgetInBatches,
     CommonBudgetExhausted,
     EndpointRefuses,
     KeyMissing,
@@ -365,6 +366,9 @@ class Asker:
                     await job.pause(seconds * (0.5 + random.random()))
                 case BudgetShortage(final=True) as short:
                     raise exhausted(short)
+                case BudgetShortage(batches=batches) as short if batches:
+                    needed_usd = usd_of(short.amount_nusd)
+                    raise BudgetInBatches(short.account.name, batches, needed_usd=needed_usd)
                 case BudgetShortage() as short:
                     line.silence.obstacle = f"what is left of budget '{short.account.name}' is reserved by other calls"
                     line.pause(BUDGET_S)

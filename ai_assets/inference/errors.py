@@ -18,6 +18,7 @@ UserError
     KeyUnusable                it holds what cannot be a key
     BatchUndeclared            `tier: batch`, and no endpoint of the route says what its Batch API costs
     BudgetExhausted            a call might cost more than its budget has left
+    BudgetInBatches            what it has left is reserved by batches on their way, which may take a day
     BackfillSpent              the same of what was approved for a backfill, or the backfill is over
     EndpointDown               the provider has not responded for a long time
     EndpointRefuses            the provider refuses the key, or the account has no money left
@@ -240,6 +241,20 @@ class EndpointNotForTenant(WorkStops):
 
 class SharesOfTenants(DeclarationInvalid):
     """`shares` of an endpoint names what is no tenant, where tenants are declared."""
+
+
+class BudgetInBatches(WorkStops):
+    """No worker waits for a batch: a run leaves the asset to a later one, and anybody else is told."""
+
+    passes = True
+
+    def __init__(self, name: str, batches: Sequence[str], *, needed_usd: float) -> None:
+        super().__init__(
+            f"A call may cost {in_full(needed_usd)}, and what budget '{name}' has left is reserved by batches on their "
+            f"way ({', '.join(batches[:3])}{', ...' if len(batches) > 3 else ''}); nothing was sent. Ask again when "
+            "one has ended (ai-assets batches list), or raise the budget."
+        )
+        self.name, self.batches = name, tuple(batches)
 
 
 class BackfillSpent(WorkStops):

@@ -12,7 +12,7 @@ operations share one, is `turns.py`.
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,6 +30,7 @@ from ai_assets.storage.pipeline import unpipelined
 from ai_assets.storage.state import now, storable
 
 REAP_EVERY_S = 0.5
+HELD_FOR_S = 1.0
 BATCH_LEASE = "batch:"
 """Before the id of a job: the lease of an owner that is a batch, whose attempts outlive every process."""
 
@@ -43,6 +44,8 @@ class Ledger:
         self._sequence = 0
         self._callers: dict[Caller, int] = {}
         self._batches: dict[int, str] = {}
+        self._held: dict[str, tuple[float, Mapping[str, int]]] = {}
+        """By budget, what batches had of it, and when that was read."""
         self._reaped_at = 0.0
         self._suspects = False
         self.clock = LedgerClock()
@@ -105,6 +108,17 @@ class Ledger:
                 ).scalar_one()
             self._batches[owner] = lease.removeprefix(BATCH_LEASE) if lease.startswith(BATCH_LEASE) else ""
         return self._batches[owner]
+
+    def held_by_batches(self, connection: sa.Connection, budget: str, *, fresh: bool) -> Mapping[str, int]:
+        """What lines of batches that have not ended have reserved of a budget, by batch; without `fresh` as it was a
+        moment ago, for who asks many times a second."""
+        read_at, found = self._held.get(budget, (-HELD_FOR_S, {}))
+        if fresh or time.monotonic() - read_at >= HELD_FOR_S:
+            with unpipelined(connection):
+                given = {"shift": OWNER_SHIFT, "named": json.dumps(budget)}
+                found = {row.job_id: int(row.reserved) for row in connection.execute(_HELD_BY_BATCHES, given)}
+            self._held[budget] = time.monotonic(), found
+        return found
 
     def applied(self, connection: sa.Connection) -> int:
         """The last turn that was committed: after a broken connection it tells whether a commit had come through."""
@@ -192,6 +206,13 @@ class Ledger:
         """A turn that was given up."""
         self.forget_callers()
         self.own.undo()
+
+
+_HELD_BY_BATCHES = sa.text(
+    "SELECT batch_jobs.job_id, sum(attempts.reserved_nusd) AS reserved FROM attempts "  # noqa: S608 - nothing of others
+    "JOIN batch_jobs ON batch_jobs.owner_id = (attempts.attempt_id >> :shift) AND batch_jobs.state <> 'ended' "
+    f"WHERE {IN_FLIGHT} AND replace(attempts.budgets, :named, '') <> attempts.budgets GROUP BY batch_jobs.job_id"
+)
 
 
 def is_owner_live(connection: sa.Connection, owner_id: int) -> bool:

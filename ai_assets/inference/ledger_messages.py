@@ -173,6 +173,8 @@ class BudgetShortage:
     balance: Balance
     amount_nusd: int
     final: bool
+    batches: tuple[str, ...] = ()
+    """Those on their way that hold so much of it that nothing else can make room; none where other calls may."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

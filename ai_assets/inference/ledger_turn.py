@@ -29,7 +29,7 @@ from ai_assets.inference.ledger_messages import (
     answer_to,
     held_by,
 )
-from ai_assets.inference.ledger_sql import ENDPOINT_COLUMNS, KnownAttempt
+from ai_assets.inference.ledger_sql import ENDPOINT_COLUMNS, OWNER_SHIFT, KnownAttempt
 from ai_assets.inference.place_turn import PlaceTurn
 from ai_assets.inference.tenant_answers import with_own_answers
 from ai_assets.protocols.registry import protocol_of
@@ -69,6 +69,10 @@ class LedgerTurn:
         """Earlier attempts of the same calls: what was sent is kept once."""
         self._reuses: list[list[Any]] = []
         self._opened: set[str] = set()
+        self._in_batch: Counter[str] = Counter()
+        """By budget, what lines of this turn have reserved."""
+        self._of_batches: dict[str, Mapping[str, int]] = {}
+        """By budget, what batches had reserved before."""
         self._used: dict[int, ReusedAnswer] = {}
         """By attempt that was answered: the answer that is used instead, because it came first."""
 
@@ -310,8 +314,23 @@ class LedgerTurn:
         if account is None:
             return None
         balance = balances[account.budget]
-        final = not balance.could_ever_hold(amount_nusd - own.get(account.budget, 0))
-        return BudgetShortage(account=account, balance=balance, amount_nusd=amount_nusd, final=final)
+        missing = amount_nusd - own.get(account.budget, 0)
+        final = not balance.could_ever_hold(missing)
+        held = {} if final else self._held_by_batches(account.budget, in_batch=claim.hops[claim.at].in_batch)
+        batches = tuple(sorted(held)) if not balance.could_hold_without(sum(held.values()), missing) else ()
+        return BudgetShortage(
+            account=account, balance=balance, amount_nusd=amount_nusd, final=final, batches=batches
+        )  # fmt: skip
+
+    def _held_by_batches(self, budget: str, *, in_batch: bool) -> Mapping[str, int]:
+        """With the lines of this very turn, which are not written yet. Read once a turn."""
+        if budget not in self._of_batches:
+            self._of_batches[budget] = dict(self._ledger.held_by_batches(self._connection, budget, fresh=in_batch))
+        found = dict(self._of_batches[budget])
+        if mine := self._in_batch[budget]:
+            job = self._ledger.batch_of(self._connection, self._ledger.owner_id << OWNER_SHIFT)
+            found[job] = found.get(job, 0) + mine
+        return found
 
     def _open(self, claim: Claim, hop: Hop, row: Any, *, carried: bool) -> Intent:
         attempt_id = self._ledger.next_attempt()
@@ -320,6 +339,8 @@ class LedgerTurn:
         for budget in budgets:
             _, balance = self._balances[budget]
             balance.reserved_nusd += hop.reserve_nusd
+            if hop.in_batch:
+                self._in_batch[budget] += hop.reserve_nusd
             if backfill:
                 balance.earmarked_nusd -= self._earmarks.take(backfill, budget, hop.reserve_nusd)
         self._attempts.append([

@@ -23,6 +23,7 @@ from ai_assets.inference.prices import NUSD, nusd_of
 from ai_assets.inference.records import BACKFILL_TAG, Caller
 from ai_assets.inference.settings import MOST_USD, InferenceSettings
 from ai_assets.run import window_waits
+from ai_assets.run.status import failed_waiting
 from ai_assets.storage.leases import is_held
 from ai_assets.storage.state import now, upsert
 from ai_assets.storage.stores import Stores
@@ -212,8 +213,9 @@ def is_waiting(connection: sa.Connection, backfill: Backfill) -> bool:
     """Whether calls of its partitions travel in batches or wait for a window, or runs are still to go on."""
     waits = jobs.waits(connection, backfill.collection)
     closed = window_waits.waits(connection, backfill.collection)
+    stay = {*failed_waiting(connection, waits), *(wait.partition for wait in waits if wait.held_by)}
     return any(wait.partition in backfill.partitions for wait in closed) or any(
-        wait.partition in backfill.partitions and not wait.held_by for wait in waits
+        wait.partition in backfill.partitions and wait.partition not in stay for wait in waits
     )
 
 

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import sqlalchemy as sa
 
 from ai_assets.base.collection_files import DEFS_FILE
-from ai_assets.base.errors import ExtensionUnusable
+from ai_assets.base.errors import ExtensionUnusable, UserError
 from ai_assets.base.extras import ExtraMissing
 from ai_assets.base.machine import usable_cores
 from ai_assets.collection.catalog import Catalog
@@ -482,10 +482,14 @@ class Work:
             say=self.say,
         )
 
-    def submit_batches(self) -> None:
-        """Where any were filled."""
-        if "batches" in self.__dict__:
+    def submit_batches(self) -> "Mapping[tuple[str, str], UserError]":
+        """Where any were filled; why some were not taken, by asset and partition whose calls are in them."""
+        if "batches" not in self.__dict__:
+            return {}
+        with suppress(UserError):
             self.batches.submit()
+        unsent = self.batches.unsent.items()
+        return {(asset, partition): error for (name, asset, partition), error in unsent if name == self.collection.name}
 
     def caller(self, asset: str, partition: str) -> "Caller":
         """Who asks, and so who pays."""

@@ -79,16 +79,15 @@ class DatasetMade(RunEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchAwaited(RunEvent):
-    """A dataset was not made, because calls of it travel in a batch; a later run goes on."""
+    """A dataset was not made, because calls of it travel in a batch, or batches have its money; a later run goes on."""
 
     asset: str
     partition: str
+    said: str
+    """`waiting for batch, 1,200 of 3,000 answered`."""
     answered: int
     calls: int
-
-    @property
-    def said(self) -> str:
-        return f"waiting for batch, {self.answered:,} of {self.calls:,} answered"
+    """0 where it asks one by one, and waits for money only."""
 
 
 @dataclass(frozen=True, kw_only=True)

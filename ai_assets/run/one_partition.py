@@ -1,6 +1,7 @@
 """One partition of a run: its assets in order, each announced when it is committed, under the partition's lease."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -15,6 +16,11 @@ from ai_assets.checks.budget import with_budget
 from ai_assets.checks.registry import checked, refuse_unsound
 from ai_assets.collection.loading import Collection
 from ai_assets.collection.steps import made_from
+from ai_assets.inference.batch import jobs
+from ai_assets.inference.batch.errors import WaitingForBatch
+from ai_assets.inference.batch.jobs import BatchWait
+from ai_assets.inference.batch.pending import AwaitedCalls, HeldBudget
+from ai_assets.inference.errors import BudgetInBatches
 from ai_assets.inference.postponed import AssetPostponed, PartitionPostponed, WaitingForWindow
 from ai_assets.run import window_waits
 from ai_assets.run.concurrency import as_ready, one_by_one
@@ -53,8 +59,8 @@ class PartitionBuilder:
     """In the order of the collection."""
     place: Mapping[str, int]
     """Of each partition of the run: those that come first are computed first."""
-    waited: Sequence[WindowWait]
-    """What waited for its window before this run, which takes it up."""
+    waited: Sequence[WindowWait | BatchWait]
+    """What waited for its window or for batches before this run, which takes it up."""
     failures: Failures
 
     def build(self, partition: str) -> Iterator[Event]:
@@ -92,9 +98,15 @@ class PartitionBuilder:
 
     def _take_up_waits(self, partition: str) -> None:
         for wait in self.waited:
-            if wait.partition == partition:
-                with self.work.fenced() as connection:
+            if wait.partition != partition:
+                continue
+            with self.work.fenced() as connection:
+                if isinstance(wait, WindowWait):
                     window_waits.take_up(connection, wait)
+                elif wait.asset in self.work.collection.asset_names:
+                    jobs.take_up(connection, wait.collection, partition, wait.asset)
+                else:
+                    jobs.forget_wait(connection, wait.collection, partition, wait.asset)
 
 
 def leads_to_models(collection: Collection) -> frozenset[str]:
@@ -141,16 +153,16 @@ def attended(work: Work, failures: Failures, partition: str) -> Iterator[Lease]:
     with (
         failures.collecting(partition),
         leased(work, partition) as lease,
-        _windows_kept(work, partition),
+        _waits_kept(work, partition),
         stops_recorded(work, partition),
     ):
         yield lease
 
 
 @contextmanager
-def _windows_kept(work: Work, partition: str) -> Iterator[None]:
-    """What waits for its window is written down under the partition's lease, so that a sensor asks for the run that
-    goes on."""
+def _waits_kept(work: Work, partition: str) -> Iterator[None]:
+    """What waits for its window, or for money that batches have, is written down under the partition's lease, so that a
+    sensor asks for the run that goes on. Who asks by batch keeps its own waits."""
     try:
         yield
     except (AssetPostponed, PartitionPostponed) as found:
@@ -159,6 +171,10 @@ def _windows_kept(work: Work, partition: str) -> Iterator[None]:
                 hours = window_waits.hours_of_asset(work.collection, work.inference, wait.asset)
                 with work.fenced() as connection:
                     window_waits.keep(connection, wait, partition, work.collection.name, hours.declared, work.run_id)
+            elif isinstance(wait, WaitingForBatch) and wait.held is not None:
+                awaited = AwaitedCalls(held=Counter([wait.held]))
+                with work.fenced() as connection:
+                    jobs.keep_wait(connection, work.caller(wait.asset, partition), 0, now(), awaited)
         raise
 
 
@@ -170,6 +186,9 @@ def spanned(work: Work, partition: str, asset: str, build: Callable[[], Outcome]
         outcome = build()
     except AssetPostponed:
         raise  # it has not failed, and is computed by another run
+    except BudgetInBatches as short:
+        held = HeldBudget(name=short.name, jobs=short.batches)
+        raise WaitingForBatch(asset, partition, held=held) from short
     except BaseException as found:
         failed = _span(work, partition, asset, began_at, time.perf_counter() - started, None, found)
         work.tell_calls()
@@ -246,6 +265,7 @@ def freeze(work: Work, partition: str) -> Outcome:
 
 def announced(work: Work, outcome: Outcome, span: StageEnded) -> Iterator[Event]:
     with work.fenced() as connection:
+        jobs.forget_wait(connection, work.collection.name, outcome.manifest.partition, outcome.manifest.asset)
         record_dataset(connection, outcome.manifest)
         record_span(connection, span)
     outcome = with_budget(work, outcome)

@@ -15,7 +15,7 @@ from ai_assets.documents import retries
 from ai_assets.documents.retries import RetrySummary
 from ai_assets.documents.source_listing import Listing, listed_digests
 from ai_assets.inference.batch import jobs
-from ai_assets.inference.batch.jobs import BatchWait
+from ai_assets.inference.batch.jobs import BY_REFUSAL, BatchWait
 from ai_assets.run import window_waits
 from ai_assets.run.window_waits import WindowWait
 from ai_assets.signoff import calibration_labels, corrections, fitted_searches, golden_labels, holds, releases, requests
@@ -30,7 +30,8 @@ PartitionState = Literal[
 ]  # fmt: skip
 """`ask again`: documents without an answer are due to be asked about once more; nothing else is missing. `unreadable`:
 none of its files can be read, so there is nothing that anybody could sign. `waiting for batch`: calls of it travel, and
-a run that goes on is asked for when they are answered; `batch cancelled`: by a person, so a person has it go on.
+a run that goes on is asked for when they are answered; `batch cancelled`: by a person, or the provider refused it, so a
+person has it go on.
 `waiting for window`: calls of it may not leave yet, and a run that goes on is asked for when it opens."""
 STATES: tuple[PartitionState, ...] = get_args(PartitionState)
 WAITING: tuple[PartitionState, ...] = ("waiting for batch", "waiting for window")
@@ -77,7 +78,10 @@ class StateRules:
         if key in self.closed and state != "failed":
             state = "waiting for window"
         mine = [wait for wait in self.travelling if wait.partition == key]
-        if any(wait.held_by for wait in mine):
+        # What the provider refused has failed, or another declaration is to be tried.
+        if (held := {wait.held_by for wait in mine} - {None}) and not (
+            held == {BY_REFUSAL} and state in ("failed", "stale")
+        ):
             state = "batch cancelled"
         return "waiting for batch" if any(wait.waiting for wait in mine) else state
 

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from functools import partial
 
 from ai_assets.base.collector import old_objects_left_alone
-from ai_assets.base.errors import UserError
 from ai_assets.documents import retries
+from ai_assets.inference.batch import jobs
 from ai_assets.inference.batch.errors import WaitingForBatch
+from ai_assets.inference.batch.jobs import BatchWait
 from ai_assets.inference.postponed import WaitingForWindow
 from ai_assets.run import hand_over, head_start, window_waits
 from ai_assets.run.calls_told import calls_told
@@ -27,6 +28,7 @@ from ai_assets.run.one_partition import Event, PartitionBuilder, announced, atte
 from ai_assets.run.process_count import DueFiles, number_of_processes
 from ai_assets.run.several_processes import in_processes
 from ai_assets.run.spending_policy import require_run
+from ai_assets.run.window_waits import WindowWait
 from ai_assets.storage import partition_facts
 from ai_assets.storage.digest import digest
 from ai_assets.storage.state import now, upsert
@@ -129,7 +131,8 @@ def _computed(
     """The assets of each partition that can be made without the others."""
     told = 0
     with work.stores.state.read() as connection:
-        waited = window_waits.waits(connection, work.collection.name)
+        name = work.collection.name
+        waited: list[WindowWait | BatchWait] = [*window_waits.waits(connection, name), *jobs.waits(connection, name)]
     over = {*wanted} | ({wait.asset for wait in waited} - {*work.collection.asset_names})
     taken_up = [wait for wait in waited if wait.asset in over]
     place = {partition: at for at, partition in enumerate(partitions)}
@@ -160,15 +163,14 @@ def _computed(
 
 
 def _submitted(work: Work, failures: Failures) -> Iterator[Event]:
-    """What all partitions asked by batch is sent; where the provider does not take it, those that wait have failed."""
-    try:
-        work.submit_batches()
-    except UserError as error:
-        for partition, waits in failures.waiting.items():
-            if any(isinstance(wait, WaitingForBatch) for wait in waits):
-                failures.errors[partition] = str(error)
-                if error.passes:
-                    failures.passing.add(partition)
+    """What all partitions asked by batch is sent; where the provider does not take a file, those whose calls are in it
+    have failed."""
+    unsent = work.submit_batches()
+    for partition, waits in failures.waiting.items():
+        for error in (unsent[wait.asset, partition] for wait in waits if (wait.asset, partition) in unsent):
+            failures.errors.setdefault(partition, str(error))
+            if error.passes:
+                failures.passing.add(partition)
     for partition in failures.waiting:
         yield from _awaited(work, partition, failures)
 
@@ -180,7 +182,7 @@ def _awaited(work: Work, partition: str, failures: Failures) -> Iterator[Event]:
     for wait in failures.waiting.get(partition, ()):
         about = {**work.own, "asset": wait.asset, "partition": partition}
         if isinstance(wait, WaitingForBatch):
-            yield BatchAwaited(**about, answered=wait.calls - wait.waiting, calls=wait.calls)
+            yield BatchAwaited(**about, said=str(wait), answered=wait.calls - wait.waiting, calls=wait.calls)
         elif isinstance(wait, WaitingForWindow):
             opens = wait.opens.at.isoformat() if wait.opens is not None else ""
             yield WindowAwaited(**about, said=str(wait), until=opens, documents=wait.documents)

@@ -11,6 +11,7 @@ from ai_assets.documents.retries import Retry, RetrySummary
 from ai_assets.documents.source_listing import Listing, unassigned_files
 from ai_assets.embedding.spec import WITHOUT
 from ai_assets.inference.batch import jobs
+from ai_assets.inference.batch.jobs import BatchWait
 from ai_assets.run import file_looks, window_waits
 from ai_assets.run.adaptation_age import AdaptationAge, adaptation_ages
 from ai_assets.run.intact_files import intact_partitions
@@ -140,8 +141,27 @@ def due_partitions(
 
 
 def answered_partitions(collection: Collection, stores: Stores) -> list[str]:
-    """Those that waited for batches, all of which have ended, and that nobody has stopped."""
+    """Those that waited for batches, all of which have ended, and that nobody has stopped. One whose run failed
+    afterwards is among them when its back-off is over."""
     with stores.state.read() as connection:
         waits = jobs.waits(connection, collection.name)
+        failed = failed_waiting(connection, waits)
+        known = retries.waiting(connection, collection) if failed else {}
+    at = now()
     stay = {wait.partition for wait in waits if wait.waiting or wait.held_by}
+    stay |= {key for key in failed if key not in known or not known[key].failed_is_due(at)}
     return list(dict.fromkeys(wait.partition for wait in waits if wait.partition not in stay))
+
+
+def failed_waiting(connection: sa.Connection, waits: Sequence[BatchWait]) -> frozenset[str]:
+    """Of the partitions of these waits those that a run took up and that failed, so that no batch says when they go
+    on."""
+    begun: dict[str, str] = {}
+    for wait in waits:
+        begun[wait.partition] = min(wait.since, begun.get(wait.partition, wait.since))
+    left = begun.keys() - {wait.partition for wait in waits if wait.has_news or wait.waiting}
+    if not left:
+        return frozenset()
+    query = sa.text("SELECT partition, finished_at FROM refreshes WHERE collection = :c AND status = 'failed'")
+    rows = connection.execute(query, {"c": waits[0].collection})
+    return frozenset(row.partition for row in rows if row.partition in left and row.finished_at >= begun[row.partition])

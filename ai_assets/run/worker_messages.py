@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ai_assets.base.home import Home
 from ai_assets.documents.parse_worker import LENGTH, receive
 from ai_assets.documents.source_listing import Listing
+from ai_assets.inference.batch.jobs import BatchWait
 from ai_assets.inference.errors import WorkStops
 from ai_assets.inference.postponed import AssetPostponed
 from ai_assets.inference.records import Priority
@@ -43,7 +44,7 @@ class WorkerSetup:
     listing: Listing
     assets: Sequence[str]
     place: Mapping[str, int]
-    waited: Sequence[WindowWait]
+    waited: Sequence[WindowWait | BatchWait]
     heard: tuple[type[RunEvent], ...]
     """The kinds of events that a sink of the run wants."""
     lanes: int

@@ -14,15 +14,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from ai_assets.base.errors import LeaseBusy, UserError
+from ai_assets.base.errors import LeaseBusy, LeaseLost, UserError
 from ai_assets.base.temporary import TemporaryFolder
 from ai_assets.inference.accounts import Account, Accounts
 from ai_assets.inference.batch import jobs
-from ai_assets.inference.batch.errors import RawInBatch
+from ai_assets.inference.batch.errors import BatchRefused, BatchRefusedGoesOn, RawInBatch
 from ai_assets.inference.batch.job_deadline import JobDeadline
 from ai_assets.inference.batch.jobs import BatchJob
 from ai_assets.inference.batch.lines import head_of, request_line, url_of
-from ai_assets.inference.batch.pending import Pending
+from ai_assets.inference.batch.pending import AwaitedCalls, HeldBudget, Pending
 from ai_assets.inference.batch.provider import BatchProvider
 from ai_assets.inference.batch.standing import Given, Verdict, given_of, verdict
 from ai_assets.inference.batch.submitting import Submitting
@@ -37,6 +37,7 @@ from ai_assets.inference.ledger_messages import (
     HeldAttempt,
     Hop,
     Intent,
+    OpenElsewhere,
     Parcel,
     Recall,
     ReusedAnswer,
@@ -101,6 +102,9 @@ class BatchAsker:
     step: Callable[[str], None] = lambda _name: None
     listener: CallListener | None = None
     """Hears of answers that are there."""
+    unsent: dict[tuple[str, str, str], UserError] = field(default_factory=dict)
+    """Why the provider did not take a file, by collection, asset and partition whose calls are in it."""
+    _errors: list[UserError] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _filling: dict[_FileKey, _Filling] = field(default_factory=dict)
     _submitted: list[str] = field(default_factory=list)
@@ -130,31 +134,30 @@ class BatchAsker:
 
         What is due at the same time shares files, so that one can be stopped without the others.
         """
-        wanted, calls, waiting = iter(requests), 0, 0
+        wanted, calls, awaited = iter(requests), 0, AwaitedCalls()
         with self.state.read() as connection:
             order = _Order(caller=caller, began=jobs.since(connection, caller), deadline=deadline)
         while chunk := list(islice(wanted, CHUNK)):
             for result in self._chunk(chunk, order):
                 calls += 1
-                waiting += isinstance(result, Pending)
+                if isinstance(result, Pending):
+                    awaited.add(result)
                 yield result
         with self.state.write() as connection:
-            if waiting:
-                jobs.keep_wait(connection, caller, calls, now())
+            if awaited.number:
+                jobs.keep_wait(connection, caller, calls, now(), awaited, deadline)
             else:
                 jobs.end_wait(connection, caller)
 
     def submit(self) -> list[str]:
-        """Upload what was collected and have it begun; the ids of all jobs of this asker."""
+        """Upload what was collected and have it begun; the ids of all jobs of this asker. Where some could not be sent
+        the others are all the same; then the first error is raised, and `unsent` says whose calls it concerns."""
         with self._lock:
-            errors: list[UserError] = []
             for key in list(self._filling):
-                try:
+                with contextlib.suppress(UserError):  # it is in `unsent`
                     self._submit(key)
-                except UserError as error:  # the others are submitted all the same
-                    errors.append(error)
-            if errors:
-                raise errors[0]
+            if self._errors:
+                raise self._errors[0]
             return list(self._submitted)
 
     def close(self) -> None:
@@ -237,7 +240,7 @@ class BatchAsker:
                     said = outside_said(opens, moment)
                     results[place] = unanswered(ticket, _hop_of(ticket), "outside_window", said, opens=opens)
             elif found is Verdict.WAIT:
-                results[place] = Pending(request=ticket.asked)
+                results[place] = Pending(request=ticket.asked, job=row.job if row is not None else "")
             else:
                 results[place] = _failed(ticket, row, found)
         if wanted:
@@ -257,8 +260,10 @@ class BatchAsker:
                     continue
                 if short.final:
                     raise exhausted(short)
-                for place, ticket in [*part, *left]:  # what comes back of lines on their way pays for them
-                    results.setdefault(place, Pending(request=ticket.asked))
+                # What comes back of lines on their way pays for them.
+                held = HeldBudget(name=short.account.name, jobs=short.batches) if short.batches else None
+                for place, ticket in [*part, *left]:
+                    results.setdefault(place, Pending(request=ticket.asked, held=held))
                 return
 
     def _taken(self, filling: _Filling, left: "deque[tuple[int, CallState]]") -> list[tuple[int, CallState]]:
@@ -293,7 +298,9 @@ class BatchAsker:
             match decision:
                 case Intent():
                     self._write(filling, ticket, decision.hop)
-                    results[place] = Pending(request=ticket.asked)
+                    results[place] = Pending(request=ticket.asked, job=filling.job.job_id)
+                case OpenElsewhere(job=job):
+                    results[place] = Pending(request=ticket.asked, job=job)
                 case ReusedAnswer():  # it came this very moment: the next run reads it
                     results[place] = Pending(request=ticket.asked)
                 case HeldAttempt():
@@ -363,8 +370,9 @@ class BatchAsker:
         try:
             filling.out.close()
             submitting = self._submitting(filling)
-            if not filling.lines:
-                submitting.give_up("no call was put into it")
+            if not filling.lines:  # no budget had money for it
+                with filling.lease.fenced() as connection:
+                    jobs.drop(connection, filling.job)
                 return
             submitting.seal(
                 lines=filling.lines, size=filling.size, tokens=filling.tokens, worst_nusd=filling.worst_nusd
@@ -375,8 +383,25 @@ class BatchAsker:
             filling.path.unlink(missing_ok=True)
             self.step("uploaded")
             submitting.create()
+        except UserError as error:
+            raise self._not_sent(filling.job, error) from error
         finally:
             filling.lease.give_back()
+
+    def _not_sent(self, job: BatchJob, error: UserError) -> UserError:
+        if isinstance(error, LeaseLost):  # who has it now sees to its lines
+            self._errors.append(error)
+            return error
+        with self.state.write() as connection:
+            deadline = jobs.get(connection, job.job_id).deadline
+            waiting = jobs.waiting_on(connection, job)
+            if deadline is None and not isinstance(error, BatchRefused):
+                jobs.never_left(connection, job)
+        if deadline is not None and isinstance(error, BatchRefused):
+            error = BatchRefusedGoesOn(error, deadline.then)
+        self._errors.append(error)
+        self.unsent |= dict.fromkeys(waiting, error)
+        return error
 
 
 def _key_of(ticket: CallState) -> tuple[str, RequestKind]:

@@ -322,6 +322,8 @@ class Collector:
                 unknown_lines=settled.unknown, message=storable("; ".join(filter(None, notes))),
                 turnaround_s=remote.turnaround_s if remote else None, cancel_s=remote.cancel_s if remote else None,
             )  # fmt: skip
+        if remote is not None and remote.state == "failed" and not settled.answered:
+            jobs.refused(submitting.lease, submitting.job)
         self._step("ended")
         if self._listener is not None:
             self._listener.ended(submitting.job)

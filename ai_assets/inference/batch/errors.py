@@ -1,6 +1,7 @@
 """What goes wrong with batches, in the error tree below `UserError`.
 
 BatchRefused       the provider takes no such batch: its words, and the lines are free again
+BatchRefusedGoesOn the same of work with a deadline, which the next run asks another way
 BatchUnreachable   the provider cannot be reached, and nothing was sent
 BatchUnknown       a command names a batch that is not here, or several
 BatchBusy          another process is at it
@@ -12,9 +13,15 @@ ProviderSilent     no answer, or none that says what was done: it may have been 
 BatchApiRefused    an answer that says that nothing was done
 """
 
+from collections.abc import Mapping, Sequence
+
 from ai_assets.base.errors import UserError
+from ai_assets.inference.batch.pending import HeldBudget
+from ai_assets.inference.deadline import Way
 from ai_assets.inference.postponed import AssetPostponed
 from ai_assets.protocols.faults import ErrorBody, class_of
+
+WAYS: Mapping[Way, str] = {"batch": "by batch", "flex": "at the tier flex", "sync": "one by one"}
 
 
 class BatchRefused(UserError):
@@ -23,6 +30,15 @@ class BatchRefused(UserError):
             f"The provider of endpoint '{endpoint}' did not {step}: {said}. Its lines are free again, and nothing was "
             "billed. Fix the cause (the key, the model, the endpoint's 'batch' in inference.yaml) and run again."
         )
+
+
+class BatchRefusedGoesOn(UserError):
+    """The same of work that has a deadline."""
+
+    passes = True
+
+    def __init__(self, refused: BatchRefused, then: Way) -> None:
+        super().__init__(f"{refused} What is due does not wait for that: the next run asks it {WAYS[then]}.")
 
 
 class BatchUnreachable(UserError):
@@ -77,13 +93,29 @@ class RawInBatch(UserError):
 
 
 class WaitingForBatch(AssetPostponed):
-    def __init__(self, asset: str, partition: str, *, calls: int, waiting: int) -> None:
-        super().__init__(waiting_said(calls - waiting, calls), asset, partition)
-        self.calls, self.waiting = calls, waiting
+    """`held`: it asks one by one, and this budget has no money for it before a batch has ended."""
+
+    def __init__(
+        self,
+        asset: str,
+        partition: str,
+        *,
+        calls: int = 0,
+        waiting: int = 0,
+        budgets: Sequence[str] = (),
+        held: HeldBudget | None = None,
+    ) -> None:
+        budgets = (held.name,) if held is not None else tuple(budgets)
+        super().__init__(waiting_said(calls - waiting, calls, budgets), asset, partition)
+        self.calls, self.waiting, self.budgets, self.held = calls, waiting, budgets, held
 
 
-def waiting_said(answered: int, calls: int) -> str:
-    return f"waiting for batch, {answered:,} of {calls:,} answered"
+def waiting_said(answered: int, calls: int, budgets: Sequence[str] = ()) -> str:
+    said = f"waiting for batch, {answered:,} of {calls:,} answered" if calls else "waiting for batch"
+    if not budgets:
+        return said
+    named = " and ".join(f"'{name}'" for name in budgets)
+    return f"{said}: what is left of budget {named} is reserved by batches on their way"
 
 
 class ProviderSilent(Exception):

@@ -13,17 +13,23 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from ai_assets.inference.batch.errors import waiting_said
 from ai_assets.inference.batch.job_deadline import JobDeadline
+from ai_assets.inference.batch.pending import AwaitedCalls
 from ai_assets.inference.ledger import BATCH_LEASE
-from ai_assets.inference.ledger_sql import IN_FLIGHT, OWNER_SHIFT
+from ai_assets.inference.ledger_sql import OWNER_SHIFT
 from ai_assets.inference.records import Caller, RequestKind
 from ai_assets.inference.settings import TokenPrice
+from ai_assets.storage.leases import Lease
 from ai_assets.storage.state import now
 
+BY_REFUSAL = "the provider's refusal"
+"""Recorded as who holds a wait whose batch was refused for good."""
 JobState = Literal["filling", "sealed", "uploaded", "creating", "submitted", "ended"]
 
 
@@ -134,11 +140,18 @@ def change(connection: sa.Connection, job: BatchJob, **values: Any) -> BatchJob:
     return get(connection, job.job_id)
 
 
+def drop(connection: sa.Connection, job: BatchJob) -> None:
+    """One that no call was ever put into."""
+    connection.execute(sa.text("DELETE FROM batch_jobs WHERE job_id = :job"), {"job": job.job_id})
+
+
 def unended(connection: sa.Connection, collection: str | None = None) -> list[BatchJob]:
-    """The oldest first."""
+    """The oldest first; of a collection also those that it waits for, whoever made them."""
     where, given = "", {}
     if collection is not None:
-        where, given = " AND collection = :collection", {"collection": collection}
+        awaited = "SELECT job_id FROM batch_wait_jobs WHERE collection = :collection"
+        where = f" AND (collection = :collection OR job_id IN ({awaited}) OR duplicate_of IN ({awaited}))"
+        given = {"collection": collection}
     query = sa.text(f"SELECT * FROM batch_jobs WHERE state <> 'ended'{where} ORDER BY made_at, job_id")
     return [_read(row) for row in connection.execute(query, given)]
 
@@ -205,7 +218,7 @@ def _read(row: Any) -> BatchJob:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchWait:
-    """An asset of a partition some of whose calls travel in batches."""
+    """An asset of a partition that batches hold up: some of its calls travel in them, or they have its money."""
 
     collection: str
     asset: str
@@ -213,20 +226,28 @@ class BatchWait:
     since: str
     run_id: str
     calls: int
-    """What it asks in all."""
+    """What it asks in all; 0 where it asks one by one, and waits for money only."""
     waiting: int
-    """Of them in a batch that has not ended."""
+    """Of them, those that no run can go on with before a batch has ended."""
     held_by: str | None
-    """Who cancelled a batch of it."""
+    """Who cancelled a batch of it, or that the provider refused one: a person has it go on."""
+    budgets: tuple[str, ...]
+    """Whose money batches on their way hold, so that it could not ask more."""
+    has_news: bool
+    """All that it stood on has ended, and no run has looked since."""
 
     @property
     def answered(self) -> int:
         return max(self.calls - self.waiting, 0)
 
+    @property
+    def said(self) -> str:
+        return waiting_said(self.answered, self.calls, self.budgets)
+
 
 def since(connection: sa.Connection, caller: Caller) -> str | None:
     """When the asset began to wait; None where it does not."""
-    query = sa.text("SELECT since FROM batch_waits WHERE collection = :c AND asset = :a AND partition = :p")
+    query = sa.text(f"SELECT since FROM batch_waits WHERE {_OF}")
     found: str | None = connection.execute(query, _of(caller)).scalar_one_or_none()
     return found
 
@@ -241,69 +262,139 @@ def begin_wait(connection: sa.Connection, caller: Caller, at: str) -> None:
     )
 
 
-def keep_wait(connection: sa.Connection, caller: Caller, calls: int, at: str) -> None:
-    """It goes on waiting, of so many calls."""
+def keep_wait(
+    connection: sa.Connection,
+    caller: Caller,
+    calls: int,
+    at: str,
+    awaited: AwaitedCalls,
+    deadline: JobDeadline | None = None,
+) -> None:
+    """It goes on waiting, of so many calls, for the batches that these stand on. With a deadline none of them that its
+    calls are lines of stays longer than that allows."""
     begin_wait(connection, caller, at)
     connection.execute(
-        sa.text(
-            "UPDATE batch_waits SET calls = :calls, run_id = :run, held_by = NULL "
-            "WHERE collection = :c AND asset = :a AND partition = :p"
-        ),
+        sa.text(f"UPDATE batch_waits SET calls = :calls, run_id = :run, held_by = NULL WHERE {_OF}"),
         {**_of(caller), "calls": calls, "run": caller.run_id},
+    )
+    connection.execute(sa.text(f"DELETE FROM batch_wait_jobs WHERE {_OF}"), _of(caller))
+    stood_on = {(job, ""): lines for job, lines in awaited.lines.items()}
+    for held, number in awaited.held.items():
+        stood_on |= {(job, held.name): number for job in held.jobs}
+    if stood_on:
+        connection.execute(
+            sa.text(
+                "INSERT INTO batch_wait_jobs (collection, asset, partition, job_id, budget, lines) "
+                "VALUES (:c, :a, :p, :job, :budget, :lines)"
+            ),
+            [
+                {**_of(caller), "job": job, "budget": budget, "lines": lines}
+                for (job, budget), lines in stood_on.items()
+            ],
+        )
+    if deadline is not None:
+        for job in awaited.lines:
+            _due_earlier(connection, job, deadline)
+
+
+def _due_earlier(connection: sa.Connection, job_id: str, deadline: JobDeadline) -> None:
+    """Where it has none or a later one, somebody who put no call into it needs the answers by then."""
+    job = get(connection, job_id)
+    if job.state != "ended" and (job.deadline is None or job.deadline.due_at > deadline.due_at):
+        change(connection, job, deadline=deadline.text)
+
+
+def take_up(connection: sa.Connection, collection: str, partition: str, asset: str) -> None:
+    """A run looks again at what it waited for: what has ended is no news any more."""
+    connection.execute(
+        sa.text(
+            f"DELETE FROM batch_wait_jobs WHERE {_OF} AND NOT EXISTS (SELECT 1 FROM batch_jobs "
+            "WHERE batch_jobs.job_id = batch_wait_jobs.job_id AND batch_jobs.state <> 'ended')"
+        ),
+        {"c": collection, "a": asset, "p": partition},
     )
 
 
 def end_wait(connection: sa.Connection, caller: Caller) -> None:
-    connection.execute(
-        sa.text("DELETE FROM batch_waits WHERE collection = :c AND asset = :a AND partition = :p"), _of(caller)
-    )
+    forget_wait(connection, caller.collection, caller.partition, caller.asset)
+
+
+def forget_wait(connection: sa.Connection, collection: str, partition: str, asset: str) -> None:
+    for table in ("batch_waits", "batch_wait_jobs"):
+        connection.execute(sa.text(f"DELETE FROM {table} WHERE {_OF}"), {"c": collection, "a": asset, "p": partition})
 
 
 def waits(connection: sa.Connection, collection: str | None = None) -> list[BatchWait]:
     where, given = "", {}
     if collection is not None:
-        where, given = " WHERE collection = :collection", {"collection": collection}
+        where, given = "WHERE waits.collection = :collection", {"collection": collection}
     rows: Sequence[Any] = connection.execute(
-        sa.text(f"SELECT * FROM batch_waits{where} ORDER BY collection, partition, asset"), given
+        sa.text(
+            "SELECT waits.collection, waits.asset, waits.partition, since, waits.run_id, calls, held_by, "
+            "on_jobs.budget, on_jobs.lines, CASE WHEN batch_jobs.state <> 'ended' THEN 1 ELSE 0 END AS is_open "
+            "FROM batch_waits AS waits LEFT JOIN batch_wait_jobs AS on_jobs ON on_jobs.collection = waits.collection "
+            "AND on_jobs.asset = waits.asset AND on_jobs.partition = waits.partition "
+            f"LEFT JOIN batch_jobs ON batch_jobs.job_id = on_jobs.job_id {where} "
+            "ORDER BY waits.collection, waits.partition, waits.asset"
+        ),
+        given,
     ).all()
-    if not rows:
-        return []
-    travelling = _travelling(connection)
-    return [
-        BatchWait(
-            collection=row.collection, asset=row.asset, partition=row.partition, since=row.since, run_id=row.run_id,
-            calls=int(row.calls), waiting=travelling.get((row.collection, row.asset, row.partition), 0),
-            held_by=row.held_by,
-        )
-        for row in rows
-    ]  # fmt: skip
+    return [_wait([*found]) for _, found in groupby(rows, key=lambda row: (row.collection, row.partition, row.asset))]
+
+
+def _wait(rows: Sequence[Any]) -> BatchWait:
+    """One asset of a partition, by the batches that it stands on."""
+    stood_on = [row for row in rows if row.lines is not None]
+    waiting = sum(int(row.lines) for row in stood_on if row.is_open and not row.budget)
+    by_budget: dict[str, list[Any]] = {}
+    for row in stood_on:
+        if row.budget:
+            by_budget.setdefault(row.budget, []).append(row)
+    # The first of them to end brings money back.
+    held = {name: found for name, found in by_budget.items() if all(row.is_open for row in found)}
+    waiting += sum(max(int(row.lines) for row in found) for found in held.values())
+    row = rows[0]
+    return BatchWait(
+        collection=row.collection, asset=row.asset, partition=row.partition, since=row.since, run_id=row.run_id,
+        calls=int(row.calls), waiting=waiting, held_by=row.held_by, budgets=tuple(sorted(held)),
+        has_news=bool(stood_on) and not waiting,
+    )  # fmt: skip
 
 
 def hold_waits(connection: sa.Connection, job: BatchJob, by: str) -> None:
-    """Of the assets whose calls are in this job: somebody cancelled it, so that no run is asked for by itself."""
+    """Of the assets whose calls are in this job: somebody cancelled it, or it was refused for good, so that no run is
+    asked for by itself. Other collections make a batch of their own."""
     connection.execute(
         sa.text(
-            "UPDATE batch_waits SET held_by = :by WHERE EXISTS (SELECT 1 FROM callers WHERE "
-            "callers.collection = batch_waits.collection AND callers.asset = batch_waits.asset "
-            "AND callers.partition = batch_waits.partition AND callers.caller_id IN (SELECT caller_id FROM attempts "
-            "WHERE attempt_id >= :low AND attempt_id < :high))"
+            "UPDATE batch_waits SET held_by = :by WHERE collection = :collection AND EXISTS (SELECT 1 "
+            "FROM batch_wait_jobs AS on_jobs WHERE on_jobs.collection = batch_waits.collection "
+            "AND on_jobs.asset = batch_waits.asset AND on_jobs.partition = batch_waits.partition "
+            "AND on_jobs.job_id = :job AND on_jobs.budget = '')"
         ),
-        {"by": by, **job.bounds},
+        {"by": by, "job": job.job_id, "collection": job.collection},
     )
 
 
-def _travelling(connection: sa.Connection) -> dict[tuple[str, str, str], int]:
-    """Lines of batches that have not ended, by who asks. The state is written out: the index is of open ones only."""
-    query = sa.text(
-        "SELECT callers.collection, callers.asset, callers.partition, count(*) AS number FROM attempts "
-        "JOIN batch_jobs ON batch_jobs.owner_id = (attempts.attempt_id >> :shift) "
-        "AND batch_jobs.state <> 'ended' AND batch_jobs.duplicate_of IS NULL "
-        "JOIN callers ON callers.caller_id = attempts.caller_id "
-        f"WHERE {IN_FLIGHT} "
-        "GROUP BY callers.collection, callers.asset, callers.partition"
-    )
-    rows = connection.execute(query, {"shift": OWNER_SHIFT})
-    return {(row.collection, row.asset, row.partition): int(row.number) for row in rows}
+def refused(lease: Lease, job: BatchJob) -> None:
+    """For good: the same calls in another batch would be refused as well, so that a person has them go on. What is due
+    goes another way by itself."""
+    if job.deadline is None and job.duplicate_of is None:
+        with lease.fenced() as connection:
+            hold_waits(connection, job, BY_REFUSAL)
+
+
+def never_left(connection: sa.Connection, job: BatchJob) -> None:
+    """Its provider could not be reached: what waits for it goes by the back-off of what failed."""
+    connection.execute(sa.text("DELETE FROM batch_wait_jobs WHERE job_id = :job"), {"job": job.job_id})
+
+
+def waiting_on(connection: sa.Connection, job: BatchJob) -> set[tuple[str, str, str]]:
+    """Collections, assets and partitions whose calls are in it."""
+    query = sa.text("SELECT collection, asset, partition FROM batch_wait_jobs WHERE job_id = :job AND budget = ''")
+    return {(row.collection, row.asset, row.partition) for row in connection.execute(query, {"job": job.job_id})}
+
+
+_OF = "collection = :c AND asset = :a AND partition = :p"
 
 
 def _of(caller: Caller) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 
+from ai_assets.inference.ledger_sql import OWNER_SHIFT
 from ai_assets.inference.records import LOST, RETRYABLE, ErrorClass
 from ai_assets.storage.state import keys_of
 
@@ -25,6 +26,8 @@ class Given:
     before_at: str | None
     before_error: str | None
     body: str | None
+    job: str
+    """The batch that it is a line of; empty where a process sent it."""
 
 
 class Verdict(Enum):
@@ -61,9 +64,10 @@ def given_of(connection: sa.Connection, keys: Sequence[str]) -> dict[str, Given]
     statement = (
         "SELECT calls.call_key, last.state, last.error, last.message, last.sent_at, last.reserved_nusd, "  # noqa: S608
         "last.cost_nusd, before.sent_at AS before_at, before.error AS before_error, "
-        "CASE WHEN last.state = 'settled' THEN NULL ELSE answers.body END AS body "
+        "batch_jobs.job_id, CASE WHEN last.state = 'settled' THEN NULL ELSE answers.body END AS body "
         f"FROM {keys_of(connection.dialect.name, given)} JOIN calls ON calls.call_key = json_each.value "
         "JOIN attempts AS last ON last.attempt_id = calls.attempt_id "
+        f"LEFT JOIN batch_jobs ON batch_jobs.owner_id = (last.attempt_id >> {OWNER_SHIFT}) "
         "LEFT JOIN attempts AS before ON before.attempt_id = last.previous_id "
         "LEFT JOIN answers ON answers.attempt_id = last.attempt_id"
     )
@@ -72,7 +76,7 @@ def given_of(connection: sa.Connection, keys: Sequence[str]) -> dict[str, Given]
         row.call_key: Given(
             state=row.state, error=row.error, message=row.message, sent_at=row.sent_at,
             reserved_nusd=int(row.reserved_nusd), cost_nusd=row.cost_nusd, before_at=row.before_at,
-            before_error=row.before_error, body=row.body,
+            before_error=row.before_error, body=row.body, job=row.job_id or "",
         )
         for row in rows
     }  # fmt: skip

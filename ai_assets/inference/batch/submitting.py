@@ -256,6 +256,8 @@ class Submitting:
         settling.free(settling.unended, said)
         settling.keep_older_answers()
         self._note(state="ended", ended_at=now(), message=said)
+        if said.startswith(REFUSALS):
+            jobs.refused(self.lease, self.job)
 
     def _note(self, **values: object) -> None:
         if isinstance(said := values.get("message"), str):

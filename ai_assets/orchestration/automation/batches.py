@@ -7,7 +7,6 @@ import dagster as dg
 from ai_assets.base.errors import DeclarationInvalid
 from ai_assets.base.home import Home
 from ai_assets.base.printable import printable
-from ai_assets.collection.deadlines import deadlines_of
 from ai_assets.collection.loading import Collection
 from ai_assets.orchestration.automation.source_changes import goes_on
 
@@ -17,8 +16,8 @@ WITHIN_S = 30.0
 
 
 def batches(collection: Collection) -> Iterator[dg.SensorDefinition]:
-    """Of a collection that asks by batch; none for others."""
-    if not asks_by_batch(collection):
+    """Of a collection that asks models: one that asks them one by one may wait for money that batches have."""
+    if not collection.asks_models:
         return
 
     @dg.sensor(
@@ -56,11 +55,3 @@ def batches(collection: Collection) -> Iterator[dg.SensorDefinition]:
         )
 
     yield body
-
-
-def asks_by_batch(collection: Collection) -> bool:
-    """Whether a stage or an embedding of it declares `tier: batch`, or a deadline, which may choose it."""
-    if deadlines_of(collection.settings):
-        return True
-    embeddings = (each.settings.tier for each in collection.embeddings)
-    return any(stage.by_batch for stage in collection.stages) or "batch" in embeddings

@@ -12,7 +12,7 @@ from typing import Any
 from ai_assets.base.windows import earliest
 from ai_assets.documents.by_document import Row
 from ai_assets.inference.batch.errors import WaitingForBatch
-from ai_assets.inference.batch.pending import Pending
+from ai_assets.inference.batch.pending import AwaitedCalls, Pending
 from ai_assets.inference.ledger_clock import store_moment
 from ai_assets.inference.postponed import WaitingForWindow
 from ai_assets.inference.records import Request, Unanswered
@@ -221,13 +221,13 @@ def _answers(
     if (first := next(wanted, None)) is not None:
         caller = work.caller(stage.name, partition)
         asking = asking_of(work, stage.name, stage.route, total, by_batch=stage.by_batch)
-        in_batch = asked_now = 0
+        in_batch, asked_now = AwaitedCalls(), 0
         outside: list[Unanswered] = []
         with work.waiting():
             for result in asking(chain([first], wanted), caller):
                 number, asked = waiting.popleft()
                 if isinstance(result, Pending):
-                    in_batch += 1
+                    in_batch.add(result)
                     continue
                 if isinstance(result, Unanswered) and result.error == "outside_window":
                     outside.append(result)
@@ -245,8 +245,9 @@ def _answers(
                     answers.reused += bool(row["reused"])
                 done += 1
                 work.advance(stage.name, partition, done, total, answers.reused)
-        if in_batch:
-            raise WaitingForBatch(stage.name, partition, calls=in_batch + asked_now, waiting=in_batch)
+        if waiting_for := in_batch.number:
+            calls, budgets = waiting_for + asked_now, in_batch.budgets
+            raise WaitingForBatch(stage.name, partition, calls=calls, waiting=waiting_for, budgets=budgets)
         if outside:
             opens = earliest(each.opens for each in outside)
             moment = store_moment(work.stores.state)

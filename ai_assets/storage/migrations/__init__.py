@@ -42,6 +42,7 @@ from ai_assets.storage.migrations import (
     m052_erased_calls,
     m053_gate_stops,
     m055_target_rebuilds,
+    m056_batch_wait_jobs,
 )
 
 MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
@@ -82,4 +83,5 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m052_erased_calls", m052_erased_calls.up),
     ("m053_gate_stops", m053_gate_stops.up),
     ("m055_target_rebuilds", m055_target_rebuilds.up),
+    ("m056_batch_wait_jobs", m056_batch_wait_jobs.up),
 )
