@@ -141,7 +141,7 @@ class Bench:
         even = words(len(texts), [max(1, round(tokens / len(texts)) - 2)] * len(texts), seed=3)
         even_tokens = sum(len(text.split()) + 2 for text in even)
         ours, same, one = [], [], []
-        for _ in range(REPEATS if self.has_cuda else 1):
+        for _ in range(REPEATS):
             ours.append(seconds(lambda: model.embed(texts), self.has_cuda))
             same.append(seconds(lambda: bare.embed(texts), self.has_cuda))
             one.append(seconds(lambda: bare.embed(even), self.has_cuda))

@@ -515,7 +515,7 @@ def test_a_budget_that_holds_no_call_is_named_at_once(local: str, provider: Prov
 def test_a_batch_made_twice_is_adopted_once_and_the_other_is_cancelled_and_booked(
     desk: Desk, provider: Provider
 ) -> None:
-    provider.configure(batch_seconds=1)
+    provider.configure(batch_seconds=4)
     provider.batch_script({"request": "create", "fault": "twice"})
     desk.ask(questions(10))
     first, second = desk.jobs

@@ -7,10 +7,6 @@ from dataclasses import dataclass, replace
 
 from ai_assets.base.plural import plural
 
-STEP = 8
-"""Texts are padded to a multiple of this: matrix units of GPUs want it."""
-
-
 GPU_TOKENS = 16_384
 CPU_TOKENS = 2_048
 """Of a batch. What is computed is to stay in the caches of a processor: MiniLM's shape took 3.3 s of it for 160 texts
@@ -36,19 +32,22 @@ class BatchLimits:
     tokens: int = GPU_TOKENS
     """Padding included."""
     texts: int = 1_024
+    step: int = 8
+    """Texts are padded to a multiple of this: matrix units of GPUs want it."""
+    per_call: int = 4_096
+    """What it takes to ask the model once, whatever for, in tokens: so much padding is cheaper than another batch."""
 
     @classmethod
     def of(cls, device: str) -> BatchLimits:
         """Where nothing is declared."""
-        return cls(tokens=CPU_TOKENS if device == "cpu" else GPU_TOKENS)
+        return cls(tokens=CPU_TOKENS, step=1, per_call=256) if device == "cpu" else cls()
+
+    def padded(self, length: int) -> int:
+        return -(-max(length, 1) // self.step) * self.step
 
     def halved(self, failed_tokens: int) -> BatchLimits:
         """After a batch of so many tokens did not fit."""
         return replace(self, tokens=max(1, min(self.tokens, failed_tokens) // 2))
-
-
-def padded(length: int) -> int:
-    return -(-max(length, 1) // STEP) * STEP
 
 
 def longest_first(lengths: Sequence[int]) -> list[int]:
@@ -76,7 +75,7 @@ def run_in_batches(
         except OutOfMemory:
             if len(batch) == 1:
                 raise TextTooLarge(lengths[batch[0]]) from None
-            limits = limits.halved(padded(lengths[batch[0]]) * len(batch))
+            limits = limits.halved(limits.padded(lengths[batch[0]]) * len(batch))
             release()
         else:
             at += len(batch)
@@ -84,9 +83,14 @@ def run_in_batches(
 
 
 def _next_batch(order: Sequence[int], at: int, lengths: Sequence[int], limits: BatchLimits) -> Sequence[int]:
-    """The longest of the rest decides how many there can be; one there always is."""
-    most = max(1, min(limits.texts, limits.tokens // padded(lengths[order[at]])))
-    return order[at : at + most]
+    """The longest of the rest decides how many there can be; one there always is. It ends before a text that is so
+    much shorter that padding it and those after it would take longer than to ask the model once more."""
+    width = limits.padded(lengths[order[at]])
+    batch = order[at : at + max(1, min(limits.texts, limits.tokens // width))]
+    for number, place in enumerate(batch):
+        if (width - limits.padded(lengths[place])) * (len(batch) - number) > limits.per_call:
+            return batch[:number]
+    return batch
 
 
 def blocks_by_length(sizes: Sequence[int], most: int) -> Iterator[list[int]]:

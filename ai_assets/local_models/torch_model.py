@@ -13,7 +13,6 @@ from ai_assets.local_models.batching import (
     BatchLimits,
     OutOfMemory,
     blocks_by_length,
-    padded,
     run_in_batches,
 )
 
@@ -234,8 +233,8 @@ class TorchModel:
     def _tensors(self, pieces: Sequence[_Piece]) -> tuple[Any, Any, Any]:
         import numpy as np
 
-        width = max(padded(max(len(piece.ids) for piece in pieces)), 1)
-        width = min(width, max(self.folder.max_tokens, max(len(piece.ids) for piece in pieces)))
+        longest = max(len(piece.ids) for piece in pieces)
+        width = min(self.limits.padded(longest), max(self.folder.max_tokens, longest))
         ids = np.full((len(pieces), width), self._padding, dtype=np.int64)
         mask, types = np.zeros_like(ids), np.zeros_like(ids)
         for row, piece in enumerate(pieces):
