@@ -402,6 +402,7 @@ def test_a_wrong_declaration_is_one_sentence_with_its_line(
         ("cpu: {}", "a device has either 'usd_per_hour' or 'free: true', and this one has neither"),
         ("cpu: {free: true, usd_per_hour: 1}", "and this one has both"),
         ("tpu: {free: true}", "devices.tpu"),
+        ("'cuda:0': {free: true}, 'cuda:00': {free: true}", "devices.cuda:00"),
     ],
 )
 def test_a_wrong_device_is_one_sentence_with_its_line(project: Project, device: str, says: str) -> None:

@@ -94,7 +94,7 @@ class ClassifyStage(PromptStage):
     """Without a route. `torch`: a sequence classifier that is loaded here, and given the text alone."""
     llm: str | None = Field(default=None, alias="model", min_length=1)
     """Of `torch`: a folder relative to this file, or an installed package that has one inside."""
-    device: str | None = Field(default=None, pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,2})?)$")
+    device: str | None = Field(default=None, pattern=r"^(auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?)$")
     """Where it runs; `auto`, the default, takes a GPU where there is one."""
     ask: Literal["chat", "predict"] = "chat"
     """On a route: a chat model is asked in words, a classification model (`tei`, `kserve`) for its own labels."""
