@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from ai_assets.base.yaml_settings import Strict, refuse, wrong
 from ai_assets.stages.base import PromptStage, Row
-from ai_assets.stages.classify.label_text import NamedLabels, named_labels
+from ai_assets.stages.classify.label_text import NamedLabels, alike, named_labels
 from ai_assets.stages.columns import BUILTIN_CLASSIFY, CORRECTED, Columns, ColumnType
 from ai_assets.stages.prompt import DEFAULTS, clean
 from ai_assets.stages.quotes import find_quote, quotes_of, wrong_quotes
@@ -146,6 +146,12 @@ class ClassifyStage(PromptStage):
             yield wrong(
                 "only the built-in classifier is adapted: a stage has a 'route' or 'adapted', not both", "adapted"
             )
+        if self.answer == "label":
+            for one, other in alike(self.names):
+                said = "no answer in words tells them apart, in which case and punctuation do not count; rename one"
+                yield wrong(f"labels '{one}' and '{other}' read the same with 'answer: label': {said}", "labels")
+            if not all(name.strip() for name in self.names):
+                yield wrong("a label is blank, and 'answer: label' needs its words in the answer", "labels")
         if self.is_local:
             yield from self._misfits_of_local()
         elif self.route is None:
@@ -242,7 +248,7 @@ def _not_one(found: NamedLabels) -> str | None:
         return None
     if found.names:
         return f"the answer names several labels ({', '.join(found.names)})"
-    return "the answer names no label of this stage"
+    return f"the answer names no label of this stage{f' ({found.doubt})' if found.doubt else ''}"
 
 
 def _label_alone(stage: ClassifyStage, answer: "Answer") -> Row | str:
