@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 LABEL_PROMPT = DEFAULTS / "classify_label.md"
 MOST_LEARNED = 5000
 LABEL_TOKENS = 32
+MOST_TOGETHER = 1.02
+"""Probabilities in half precision come to as much together, where a server rounds them."""
 MOST_SHOWN = 100
 """In a prompt."""
 
@@ -313,16 +315,21 @@ def _predicted(stage: ClassifyStage, answer: "Answer") -> Row | str:
         said = ", ".join(f"'{each.label}'" for each in answer.labels[:5]) or "none"
         return f"invalid_output: no label of this stage; the model's are {said}"
     best, second = known[0], known[1] if len(known) > 1 else None
-    confidence = _probability(best.score)
+    surely = _are_probabilities([each.score for each in answer.labels])
     return {
         "label": names[best.label],
-        "confidence": confidence,
-        "confidence_from": None if confidence is None else "scores",
+        "confidence": best.score if surely else None,
+        "confidence_from": "scores" if surely else "raw_scores",
         "runner_up": names[second.label] if second else None,
-        "runner_up_confidence": _probability(second.score) if second else None,
+        "runner_up_confidence": second.score if surely and second else None,
         "rationale": "",
         "evidence_found": False,
     }
+
+
+def _are_probabilities(scores: Sequence[float]) -> bool:
+    """Of labels of which one holds; logits are none."""
+    return all(0 <= score <= 1 for score in scores) and sum(scores) <= MOST_TOGETHER
 
 
 _LABEL = re.compile(r'"label"\s*:\s*"((?:[^"\\]|\\.)*)"')
