@@ -20,6 +20,7 @@ from ai_assets.inference.batch import jobs
 from ai_assets.inference.batch.collecting import Collector
 from ai_assets.orchestration.automation import batches
 from ai_assets.run.context import Outcome
+from ai_assets.run.errors import PartitionsFailed
 from ai_assets.run.events import BatchAwaited
 from ai_assets.run.explain import explain
 from ai_assets.run.status import answered_partitions, partition_states
@@ -163,6 +164,19 @@ def test_a_plan_shows_the_three_prices_and_the_chance_of_each(project: Project, 
     assert "within 8h, that is " in shown
 
 
+def test_a_plan_names_the_way_that_a_run_takes_after_a_file_was_refused(project: Project, provider: Provider) -> None:
+    collection = notes(project, provider)
+    provider.batch_script({"request": "create", "fault": "refused"})
+    with pytest.raises(PartitionsFailed):
+        project.refresh(collection, [DAY])
+    (stage,) = json.loads(project.cli("plan", "notes", "--json").stdout)["stages"]
+    assert "no batch, because the last one failed" in stage["deadline"]["reason"]
+    assert stage["deadline"]["way"] != "batch"
+    project.refresh(collection, [DAY])
+    (taken,) = rows(project.home.state_url, "SELECT way FROM ways WHERE way <> 'batch'")
+    assert stage["deadline"]["way"] == taken.way
+
+
 def test_what_an_endpoint_has_not_is_not_offered(project: Project, provider: Provider) -> None:
     notes(project, provider)
     declare(project.root, provider.url)
@@ -198,6 +212,13 @@ MISTAKES = (
     WrongDeadline(id="both", stage={"within": "4h", "due": "06:00"}, said="it has 'due' or 'within', not both"),
     WrongDeadline(id="number", stage={"due": 1080}, said="should be in quotation marks"),
     WrongDeadline(id="no time", stage={"due": "6 o'clock"}, said="is neither a time of day"),
+    WrongDeadline(
+        id="the end of time",
+        stage={"due": "9999-12-31T23:59", "timezone": "America/New_York"},
+        said="stages.0.due: '9999-12-31T23:59' is not between the years 1970 and 2999; write the moment by which",
+    ),
+    WrongDeadline(id="its offset", stage={"due": "9999-12-31T23:59-12:00"}, said="is not between the years"),
+    WrongDeadline(id="the first day", stage={"due": "0001-01-01T00:00"}, said="is not between the years"),
     WrongDeadline(id="hour", stage={"due": "24:00"}, said="'24:00' is neither a time of day"),
     WrongDeadline(id="zone", stage={"due": "06:00", "timezone": "Europe/Berln"}, said="did you mean 'Europe/Berlin'"),
     WrongDeadline(id="zone alone", stage={"timezone": "UTC"}, said="a time zone is that of 'due', which is not here"),

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,6 +35,8 @@ from ai_assets.doctor.clock import skew
 from ai_assets.doctor.examination import HealthCheck, examined
 from ai_assets.doctor.findings import Finding, fine
 from ai_assets.doctor.installation import Installation
+from ai_assets.inference.batch import jobs
+from ai_assets.inference.settings import TokenPrice
 from ai_assets.storage.state import StateStore
 
 SECRET = "sk-very-secret-key"
@@ -393,6 +396,64 @@ def test_a_budget_that_is_used_up_is_told_with_the_command_that_raises_it(projec
     assert "all of $1.00 is used" in one(found, "error").found
     assert "ai-assets budget set all" in one(found, "error").fix
     assert "90 % of $10.00 is used" in one(found, "warning").found
+
+
+@dataclass(frozen=True, kw_only=True)
+class OldBatch:
+    id: str
+    collection: str = "notes"
+    endpoint: str = "far"
+    made_h: float = 0.5
+    """Hours ago."""
+    expires_h: float | None = None
+    """Hours from now."""
+    message: str = ""
+    level: str = "warning"
+    found: str
+    fix: str = (
+        "ai-assets batches cancel {job} stops it; where that does not end it, ai-assets batches give-up {job} ends"
+    )
+
+
+OLD_BATCHES = (
+    OldBatch(
+        id="endpoint", endpoint="near", level="error", found="its endpoint 'near' is not in inference.yaml",
+        fix="Declare the endpoint again as it was until the batch has ended; or ai-assets batches give-up {job} ends",
+    ),
+    OldBatch(id="collection", collection="letters", found="its collection 'letters' is gone"),
+    OldBatch(id="expired", made_h=25, expires_h=-1, found="and is not known to have ended"),
+    OldBatch(id="old", made_h=49, found="more than two days ago, and is still submitted"),
+    OldBatch(
+        id="waits", made_h=1.5, message="waits: HTTP 400", found="it has waited for more than an hour: waits: HTTP 400"
+    ),
+    OldBatch(id="on its way", made_h=23, expires_h=1, level="ok", found="1 is on the way", fix=""),
+    OldBatch(id="waits since now", message="waits: HTTP 400", level="ok", found="1 is on the way", fix=""),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("old", OLD_BATCHES, ids=lambda each: each.id)
+def test_a_batch_that_nobody_reads_or_that_does_not_end_is_told(project: Project, old: OldBatch) -> None:
+    declared = {"endpoints": {"far": {"base_url": "http://127.0.0.1:9", "model": "m", "free": True}}}
+    (project.root / "inference.yaml").write_text(yaml.safe_dump(declared))
+    project.declare()
+    at = datetime.datetime.now(datetime.UTC)
+
+    def hours(number: float) -> str:
+        return (at + datetime.timedelta(hours=number)).isoformat(timespec="milliseconds")
+
+    price = TokenPrice.model_validate({"from": "2026-01-01", "input": 1})
+    with project.stores().state.write() as connection:
+        job = jobs.new(
+            connection, endpoint=old.endpoint, kind="chat", collection=old.collection, run_id="run", price=price
+        )
+        expires = None if old.expires_h is None else hours(old.expires_h)
+        jobs.change(
+            connection, job, state="submitted", message=old.message, expires_at=expires,
+            made_at=hours(-old.made_h), submitted_at=hours(-old.made_h),
+        )  # fmt: skip
+    (found,) = seen("batches")
+    assert (found.level, old.found in found.found) == (old.level, True)
+    assert old.fix.format(job=job.job_id) in found.fix
 
 
 def test_a_tenant_sees_its_own_budget_and_collections_alone(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

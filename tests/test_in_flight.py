@@ -159,6 +159,20 @@ def test_texts_to_embed_count_by_the_requests_that_they_share(office: Project) -
     assert found.in_flight_nusd == sum(reservations(office)[:6])
 
 
+def test_lines_of_a_batch_are_not_in_flight(office: Project) -> None:
+    written = (office.root / "inference.yaml").read_text()
+    (office.root / "inference.yaml").write_text(written.replace("timeout_s: 60,", "batch: {price_share: 0.5},"))
+    by_batch = planned(office, stages=[{**KIND, "tier": "batch"}])
+    assert (by_batch.in_flight_calls, by_batch.in_flight_nusd) == (0, 0)
+    in_time = planned(office, stages=[{**KIND, "within": "12h"}])
+    assert (in_time.stages[0].tier, in_time.in_flight_calls) == ("batch", 0)
+    summary = {"name": "summary", "kind": "summarise", "route": "default"}
+    beside = planned(office, stages=[{**KIND, "tier": "batch"}, summary])
+    alone = planned(office, stages=[summary])
+    assert alone.in_flight_calls == 3
+    assert (beside.in_flight_calls, beside.in_flight_nusd) == (alone.in_flight_calls, alone.in_flight_nusd)
+
+
 def test_nothing_to_ask_is_nothing_in_flight(office: Project) -> None:
     office.refresh(office.declare(stages=[dict(KIND)]))
     found = planned(office, stages=[dict(KIND)])

@@ -119,6 +119,7 @@ WRONG = [
     Case(id="a price from no date", text=mini("    prices: [{from: today, input: 1}]\n"), says=":5: endpoints.mini.prices.0.from: should be a date such as 2026-10-05 (found 'today')"),
     Case(id="a negative price", text=mini("    prices: [{from: 2026-01-01, input: -1}]\n"), says=":5: endpoints.mini.prices.0.input: should be at least 0 (found -1)"),
     Case(id="an endless price", text=mini("    prices: [{from: 2026-01-01, input: .inf}]\n"), says=":5: endpoints.mini.prices.0.input: should be a number (found inf)"),
+    Case(id="a price of a slip", text=mini("    prices: [{from: 2026-01-01, input: '1e300'}]\n"), says=":5: endpoints.mini.prices.0.input: should be at most 100000 (found '1e300')"),
     # Routes
     Case(id="unknown endpoint", text=BASE + "routes:\n  default:\n    endpoints:\n    - mini\n    - larg\n", says=":10: routes.default.endpoints.1: unknown endpoint 'larg'; did you mean 'large'?"),
     Case(id="no endpoints at all", text="routes:\n  default: {endpoints: [mini]}\n", says=":2: routes.default.endpoints.0: unknown endpoint 'mini'; none is declared"),

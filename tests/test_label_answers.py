@@ -34,6 +34,13 @@ DAY = "2026-10-05"
         ("a Credit-Note", "credit note"),
         ("ｃｌａｉｍ", "claim"),
         ("<think>Is it a claim? Or a note?</think>\nreport", "report"),
+        ("The label of this document is: Report", "report"),
+        ("credit_note", "credit note"),
+        ("This is not a claim.", None),
+        ("This isn't a claim", None),
+        ("Das ist kein report.", None),
+        ("The customer writes that the pump broke and wants to hand in a claim", None),
+        ("Report the pump in hall 3 to the people who look after it, soon", None),
         ("note or claim", None),
         ("credit note, not a note", None),
         ("claims", None),
@@ -45,6 +52,12 @@ DAY = "2026-10-05"
 )
 def test_the_only_label_that_an_answer_names_counts(answer: str, label: str | None) -> None:
     assert named_labels(answer, NAMES).label == label
+
+
+def test_words_of_a_label_may_be_joined_by_anything() -> None:
+    for answer in ("report pump 2", "Report-Pump-2.", "It is report_pump_2"):
+        assert named_labels(answer, ("report_pump_2", "claim")).label == "report_pump_2"
+    assert named_labels("not spam", ("spam", "not spam")).label == "not spam"
 
 
 def test_an_exact_label_counts_although_its_words_hold_another() -> None:
@@ -143,6 +156,7 @@ def test_an_answer_that_names_several_labels_is_asked_once_more(project: Project
     [
         ("{0} or {1}", "invalid_output: the answer names several labels ({0}, {1})"),
         ("I am a helpful assistant.", "invalid_output: the answer names no label of this stage"),
+        ("This is not an {0}.", "invalid_output: the answer names no label of this stage (it says 'not' before '{0}')"),
     ],
 )
 def test_where_a_second_answer_is_no_better_the_row_says_why(text: str, reason: str, project: Project) -> None:
@@ -165,3 +179,19 @@ def test_the_built_in_classifier_has_no_such_setting(project: Project) -> None:
     alone = {name: value for name, value in ALONE.items() if name != "route"}
     with pytest.raises(CollectionInvalid, match="'answer' has no meaning without a 'route'"):
         declare(project, [alone])
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (("Report", "report"), "labels 'Report' and 'report' read the same with 'answer: label'"),
+        (("a b", "a  b"), "labels 'a b' and 'a  b' read the same"),
+        (("a_b", "a-b"), "rename one"),
+        ((" ", "b"), "a label is blank"),
+    ],
+)
+def test_labels_that_no_answer_tells_apart_are_refused(project: Project, names: tuple[str, ...], says: str) -> None:
+    labels = [{"name": name, "description": "A document of one kind."} for name in names]
+    with pytest.raises(CollectionInvalid, match=says):
+        declare(project, [{**ALONE, "labels": labels}])
+    declare(project, [{**KIND, "labels": labels}])

@@ -32,7 +32,12 @@ def labels(*named: str, **outputs: str) -> list[dict[str, str]]:
 def model(project: Project, id2label: tuple[str, ...] = NAMES, *, weights: bytes | None = b"numbers") -> Path:
     folder = project.root / "collections" / "notes" / "models" / "topics"
     folder.mkdir(parents=True, exist_ok=True)
-    said = {"id2label": dict(enumerate(id2label)), "model_type": "bert", "max_position_embeddings": 64}
+    said = {
+        "architectures": ["BertForSequenceClassification"],
+        "id2label": dict(enumerate(id2label)),
+        "model_type": "bert",
+        "max_position_embeddings": 64,
+    }
     (folder / "config.json").write_text(json.dumps(said))
     if weights is not None:
         (folder / "model.safetensors").write_bytes(weights)
@@ -111,6 +116,16 @@ def test_a_wrong_declaration_is_one_sentence(project: Project, stage: dict[str, 
 def test_a_folder_without_weights_is_one_sentence(project: Project) -> None:
     model(project, weights=None)
     with pytest.raises(CollectionInvalid, match=r"it has no weights \(looked for model.safetensors"):
+        declare(project)
+
+
+def test_an_embedder_is_no_classifier(project: Project) -> None:
+    config = model(project) / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "architectures": ["BertModel"]}))
+    says = (
+        r"it is no classifier, but an embedder or something else \(BertModel\): a classifier has weights for its labels"
+    )
+    with pytest.raises(CollectionInvalid, match=says):
         declare(project)
 
 

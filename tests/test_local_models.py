@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -33,6 +35,7 @@ from ai_assets.local_models.batching import CPU_TOKENS, GPU_TOKENS
 from ai_assets.local_models.devices import Placement, place
 from ai_assets.local_models.errors import DeviceOccupied, DeviceUnpriced, ModelProcessDied
 from ai_assets.local_models.host import LocalModels
+from ai_assets.local_models.model_folder import FolderWrong, Task, read_folder
 from ai_assets.local_models.remembered_batches import recall
 from ai_assets.local_models.spec import EmbedTexts, ModelSpec
 from ai_assets.orchestration import gpu_resource
@@ -396,12 +399,66 @@ def test_a_wrong_declaration_is_one_sentence_with_its_line(
     assert "defs.yaml:" in str(raised.value)
 
 
+@dataclass(frozen=True, kw_only=True)
+class OddFile:
+    """A file of a model's folder that is not what its name says."""
+
+    id: str
+    file: str = "config.json"
+    text: str
+    says: str
+    task: Task = "embed"
+
+
+ODD_FILES = (
+    OddFile(id="a list", text="[1, 2]", says="config.json should be an object, and a list was found"),
+    OddFile(id="not JSON", text="{", says="config.json is not JSON"),
+    OddFile(id="not UTF-8", text="\udcff", says="config.json is not UTF-8 text"),
+    OddFile(id="too deep", text="[" * 100_000, says="config.json is not JSON"),
+    OddFile(id="a text", text='{"hidden_size": "large"}', says="hidden_size of config.json should be a number"),
+    OddFile(
+        id="labels", task="classify", text='{"id2label": {"one": "a"}}',
+        says="id2label of config.json is not numbers with the names of labels",
+    ),
+    OddFile(
+        id="architectures", task="rerank", text='{"architectures": "BertModel"}',
+        says="architectures of config.json should be a list, and a text was found",
+    ),
+    OddFile(
+        id="modules", file="modules.json", text='{"a": 1}',
+        says="modules.json should be a list, and an object was found",
+    ),
+    OddFile(id="a module", file="modules.json", text="[1]", says="a module in modules.json should be an object"),
+    OddFile(id="no type", file="modules.json", text='[{"path": ""}]', says="has no 'type' and 'path' that are texts"),
+    OddFile(
+        id="prompts", file="config_sentence_transformers.json", text='{"prompts": ["query"]}',
+        says="prompts of config_sentence_transformers.json should be an object, and a list was found",
+    ),
+    OddFile(
+        id="length", file="tokenizer_config.json", text='{"model_max_length": "512"}',
+        says="model_max_length of tokenizer_config.json should be a number",
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD_FILES, ids=lambda each: each.id)
+def test_a_file_of_a_model_that_is_odd_is_one_sentence_with_its_name(tmp_path: Path, odd: OddFile) -> None:
+    (tmp_path / "config.json").write_text('{"hidden_size": 8}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / odd.file).write_bytes(odd.text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(FolderWrong) as raised:
+        read_folder(tmp_path, "m", odd.task)
+    assert odd.says in str(raised.value)
+    assert str(raised.value).endswith("; correct it there, or fetch the model again")
+
+
 @pytest.mark.parametrize(
     ("device", "says"),
     [
         ("cpu: {}", "a device has either 'usd_per_hour' or 'free: true', and this one has neither"),
         ("cpu: {free: true, usd_per_hour: 1}", "and this one has both"),
         ("tpu: {free: true}", "devices.tpu"),
+        ("'cuda:0': {free: true}, 'cuda:00': {free: true}", "devices.cuda:00"),
     ],
 )
 def test_a_wrong_device_is_one_sentence_with_its_line(project: Project, device: str, says: str) -> None:

@@ -11,7 +11,10 @@ import yaml
 from conftest import Project
 from engines import CALLER, attempts, check_books, opened, question, settings, to_embed
 from provider import Provider
+from test_inference_test import answering
 
+from ai_assets.collection.errors import CollectionInvalid
+from ai_assets.collection.loading import Collection
 from ai_assets.embedding.builtin import BuiltinEmbedder
 from ai_assets.inference.errors import InferenceInvalid, KindUnserved, ServerMisfit
 from ai_assets.inference.identity import body_of, call_key
@@ -418,15 +421,52 @@ def test_a_tier_and_a_priority_are_no_matter_of_these_servers() -> None:
 # In a collection
 
 
+def labelling(project: Project, url: str, **endpoint: Any) -> Collection:
+    """A stage that takes its label from a classification model."""
+    server = {"protocol": "tei", "base_url": url, "model": "rehearsal-embed", "free": True, **endpoint}
+    (project.root / "inference.yaml").write_text(yaml.safe_dump({"endpoints": {"labels": server}}))
+    labels = [{"name": name, "description": f"It is a document of the kind {name}."} for name in ("invoice", "letter")]
+    stage = {"name": "kind", "kind": "classify", "route": "labels", "ask": "predict", "labels": labels}
+    return project.declare(stages=[stage])
+
+
+@pytest.mark.parametrize(
+    ("scores", "confidence", "source"),
+    [
+        ((0.9, 0.1), 0.9, "scores"),
+        ((0.6001, 0.4002), 0.6001, "scores"),
+        ((5.2, 3.1), None, "raw_scores"),
+        ((0.4, -1.5), None, "raw_scores"),
+        ((0.9, 0.8), None, "raw_scores"),
+    ],
+)
+def test_scores_that_are_no_probabilities_give_a_label_of_unknown_confidence(
+    project: Project, scores: tuple[float, float], confidence: float | None, source: str
+) -> None:
+    row = [{"label": name, "score": score} for name, score in zip(("invoice", "letter"), scores, strict=True)]
+    info = {"model_id": "rehearsal-embed", "model_type": {"classifier": {}}, "max_client_batch_size": 8}
+    project.document(f"{DAY}/a.txt", "Invoice: pay this invoice.")
+    pages = {("GET", "/info"): (200, json.dumps(info)), ("POST", "/predict"): (200, json.dumps([row]))}
+    with answering(pages) as server:
+        project.refresh(labelling(project, server.url))
+    with project.stores() as stores:
+        (found,) = stores.lake.read(stores.lake.manifest("notes", "kind", DAY)).to_pylist()
+    assert (found["label"], found["confidence"], found["confidence_from"]) == ("invoice", confidence, source)
+    assert (found["runner_up"], found["runner_up_confidence"] is None) == ("letter", confidence is None)
+
+
+def test_an_endpoint_that_gives_raw_scores_labels_nothing(project: Project) -> None:
+    with pytest.raises(
+        CollectionInvalid, match=r"stages\.0\.route: endpoint 'labels' of inference\.yaml has the option"
+    ):
+        labelling(project, "http://127.0.0.1:1", options={"raw_scores": True})
+
+
 def test_a_stage_takes_its_labels_from_a_classification_model(project: Project, provider: Provider) -> None:
     provider.configure(labels=["invoice", "letter"])
     project.document(f"{DAY}/a.txt", "Invoice: pay this invoice.")
     project.document(f"{DAY}/b.txt", "A letter to a friend, the letter of May.")
-    server = {"protocol": "tei", "base_url": provider.root, "model": "rehearsal-embed", "free": True}
-    (project.root / "inference.yaml").write_text(yaml.safe_dump({"endpoints": {"labels": server}}))
-    labels = [{"name": name, "description": f"It is a document of the kind {name}."} for name in ("invoice", "letter")]
-    stage = {"name": "kind", "kind": "classify", "route": "labels", "ask": "predict", "labels": labels}
-    collection = project.declare(stages=[stage])
+    collection = labelling(project, provider.root)
     for _ in range(2):
         project.refresh(collection)
         with project.stores() as stores:

@@ -17,6 +17,7 @@ from conftest import Project, text_of
 from engines import check_books, states
 from provider import Provider
 from signing import decide
+from test_inference_test import Page, answering
 
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.collection.loading import Collection
@@ -207,6 +208,23 @@ def test_a_vector_of_another_length_than_declared_stops_the_partition_and_says_s
     billed = provider.stats()["billed"]
     run(office, declare(office), run_id="mended")
     assert provider.stats()["billed"] == billed
+
+
+def test_a_vector_of_zeros_is_none(office: Project) -> None:
+    def page(body: bytes) -> Page:
+        texts = json.loads(body)["input"]
+        data = [
+            {"index": number, "object": "embedding", "embedding": [0.0 if "Note 2 on" in text else 1.0] * 256}
+            for number, text in enumerate(texts)
+        ]
+        return 200, json.dumps({"object": "list", "model": "embed-a", "data": data, "usage": {"prompt_tokens": 9}})
+
+    with answering({("POST", "/v1/embeddings"): page}) as zeros:
+        (office.root / "inference.yaml").write_text(PRICED.format(url=f"{zeros.url}/v1", texts=64))
+        with pytest.raises(PartitionsFailed) as failed:
+            run(office, declare(office, {**ROUTE, "without_vectors_at_most": 0}))
+    said = failed.value.errors[DAYS[1]]
+    assert f"'{DAYS[1]}/2.txt' (invalid_output: all numbers of its vector are 0" in said
 
 
 def test_what_no_request_can_hold_is_embedded_without_it(office: Project) -> None:

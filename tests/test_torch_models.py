@@ -5,8 +5,9 @@ Out of memory is real: the process of the model may claim so much and no more.
 
 import importlib.util
 import json
+import pickle
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,90 @@ def test_weights_that_torch_cannot_read_are_one_sentence(tmp_path: Path, state: 
             models.ask(ModelSpec(backend="torch", model="m", folder=path), CPU, EmbedTexts(texts=("a",), prompt=""))
     finally:
         models.close()
+
+
+def rewritten(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Its weights, changed."""
+    from safetensors.torch import load_file, save_file
+
+    file = folder / "model.safetensors"
+    save_file(change(load_file(str(file))), str(file), {"format": "pt"})
+
+
+def other_names(state: dict[str, Any]) -> dict[str, Any]:
+    return {f"another.{name}": value for name, value in state.items()}
+
+
+def without_one(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in state.items() if not name.endswith("layer.1.output.dense.bias")}
+
+
+def cut(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: value[:-1].clone() if "word_embeddings" in name else value for name, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "says"),
+    [
+        ("embed", other_names, "its weights are not those of its config.json: the file has no embeddings.LayerNorm"),
+        ("embed", without_one, "the file has no encoder.layer.1.output.dense.bias; fetch all files"),
+        ("embed", cut, "the file has embeddings.word_embeddings.weight in another shape; fetch all files"),
+        ("rerank", other_names, "its weights are not those of its config.json"),
+        ("classify", without_one, "the file has no bert.encoder.layer.1.output.dense.bias"),
+    ],
+)
+def test_weights_that_are_not_those_of_the_config_are_refused_by_name(
+    tmp_path: Path, task: Task, change: Callable[[dict[str, Any]], dict[str, Any]], says: str
+) -> None:
+    """They were random numbers, others in each process."""
+    names = {"rerank": ["relevant"], "classify": ["a", "b", "c"]}
+    path = make_embedder(tmp_path / "m") if task == "embed" else make_classifier(tmp_path / "m", names[task])
+    rewritten(path, change)
+    with pytest.raises(FolderWrong) as raised:
+        loaded(path, task=task)
+    assert says in str(raised.value)
+
+
+def test_a_pooler_that_is_missing_and_a_head_that_is_not_used_do_not_matter(tmp_path: Path) -> None:
+    """The weights of `make_embedder` have no pooler, and those of a classifier have a head."""
+    path = make_classifier(tmp_path / "m", ["a", "b"])
+    assert loaded(path).embed(["the pump"]).shape == (1, HIDDEN)
+
+
+def test_an_embedder_whose_head_was_never_trained_classifies_nothing(tmp_path: Path) -> None:
+    path = make_embedder(tmp_path / "m")
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "architectures": ["BertForSequenceClassification"]}))
+    with pytest.raises(FolderWrong, match=r"the file has no bert\.pooler|the file has no classifier"):
+        loaded(path, task="classify")
+
+
+def test_a_tokenizer_of_another_model_is_one_sentence(tmp_path: Path) -> None:
+    path = make_embedder(tmp_path / "m")
+    said = json.loads((path / "tokenizer.json").read_text())
+    said["model"]["vocab"]["zebra"] = 5000
+    (path / "tokenizer.json").write_text(json.dumps(said))
+    with pytest.raises(FolderWrong, match=r"tokenizer.json has tokens up to 5000, and config.json says vocab_size"):
+        loaded(path)
+    (path / "tokenizer.json").write_text("[]")
+    with pytest.raises(FolderWrong, match=r"tokenizer.json cannot be read \("):
+        loaded(path)
+
+
+def test_weights_that_could_run_code_are_one_sentence(tmp_path: Path, state: StateStore) -> None:
+    path = make_embedder(tmp_path / "m", dense=12)
+    for file in (path / "2_Dense", path):
+        (file / "model.safetensors").unlink()
+        (file / "pytorch_model.bin").write_bytes(pickle.dumps({"linear.weight": Path("a")}))
+        spec, models = ModelSpec(backend="torch", model="m", folder=path), LocalModels(state)
+        try:
+            with pytest.raises(ModelUnusable) as raised:
+                models.ask(spec, CPU, EmbedTexts(texts=("a",), prompt=""))
+        finally:
+            models.close()
+        name = "pytorch_model.bin" if file == path else "2_Dense/pytorch_model.bin"
+        assert f"{name} holds more than weights, which could run code" in str(raised.value)
+        assert "weights_only" not in str(raised.value)
 
 
 # In a collection

@@ -23,6 +23,8 @@ _SPAN = re.compile(r"([0-9]{1,7})([mhd])", re.ASCII)
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400}
 MOST_DAYS = 366
 """A longer span is a slip."""
+YEARS = 1970, 2999
+"""Of a moment; nearer to the ends of the calendar it has no equal in every time zone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +136,8 @@ def _problem(due: str, timezone: str) -> str | None:
         at = None
     if at is None or "T" not in due:
         return f'\'{due}\' is neither a time of day such as "06:00" nor a moment such as "2026-12-24T06:00"'
+    if not YEARS[0] <= at.year <= YEARS[1]:
+        return f"'{due}' is not between the years {YEARS[0]} and {YEARS[1]}; write the moment by which it is wanted"
     if at.tzinfo is not None:
         return None
     match _shift_at(_absolute(due, timezone)):

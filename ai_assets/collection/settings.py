@@ -174,7 +174,7 @@ class EmbeddingSettings(Strict):
     """Without a route; all but the first load a model here."""
     llm: str | None = Field(default=None, alias="model", min_length=1)
     """Of that backend: a folder relative to this file, or an installed package that has one inside."""
-    device: str | None = Field(default=None, pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,2})?)$")
+    device: str | None = Field(default=None, pattern=r"^(auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?)$")
     """Where it runs; `auto`, the default, takes a GPU where there is one."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] | None = None
     """How numbers are computed; `auto`, the default, halves them where that gives the same vectors."""

@@ -1,6 +1,7 @@
 """All that is looked at, in the order in which it is told. A further check is a file and a line here."""
 
 from ai_assets.doctor import (
+    batches,
     bucket,
     budgets,
     canary,
@@ -37,6 +38,7 @@ CHECKS = (
     HealthCheck(name="endpoints", title="endpoints", look=endpoints.look),
     HealthCheck(name="certificates", title="TLS certificates", look=tls.look),
     HealthCheck(name="canaries", title="canaries", look=canary.look),
+    HealthCheck(name="batches", title="batches", look=batches.look),
     HealthCheck(name="budgets", title="budgets", look=budgets.look),
     HealthCheck(name="cluster", title="cluster", look=cluster.look),
     HealthCheck(name="listeners", title="telemetry and lineage", look=outside_listeners.look),

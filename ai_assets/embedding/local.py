@@ -64,7 +64,10 @@ class LocalEmbedder(Embedder):
         from ai_assets.local_models.worker import ModelStart, load
 
         if self._loaded is None:
-            self._loaded = load(ModelStart(spec=self.spec, device=CPU, limits=BatchLimits.of(CPU)))
+            try:
+                self._loaded = load(ModelStart(spec=self.spec, device=CPU, limits=BatchLimits.of(CPU)))
+            except FolderWrong as error:
+                raise ModelUnusable(self.spec.model, str(error)) from error
         there = [place for place, text in enumerate(texts) if text.strip()]
         rows = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         if there:

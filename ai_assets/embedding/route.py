@@ -192,6 +192,8 @@ class RouteEmbedder(EmbeddingMaker):
         if len(vector) != self.dimensions:
             found = f"its vector has {plural(len(vector), 'number')}, and {self.dimensions} are declared"
             return EmbeddingRefusal("invalid_output", found)
+        if not vector.any():  # a blank text is asked of nobody
+            return EmbeddingRefusal("invalid_output", "all numbers of its vector are 0, which says nothing of the text")
         length = float(np.sqrt(np.add.reduce(np.square(vector))))
         unit = (vector / length if 0 < length < np.inf else vector).astype(np.float32)
         if np.isfinite(unit).all():

@@ -32,13 +32,12 @@ from ai_assets.inference.settings import DEFAULT_TIER, InferenceSettings
 from ai_assets.inference.way_offers import FLEX, call_tokens, offers_of
 from ai_assets.inference.ways import (
     ChosenWay,
+    batch_standing,
     keep_wanted,
     note_answered,
     note_way,
     text_of,
-    travelling_lines,
     wanted,
-    why_no_batch,
 )
 from ai_assets.storage.state import StateStore, now
 
@@ -121,17 +120,14 @@ class DeadlineAsker:
         at: datetime.datetime,
     ) -> "_Known":
         names = names_of(self.settings, work.route)
-        by_batch = next((name for name in names if self.settings.endpoints[name].batch), None)
-        refused, travelling = None, 0
-        if by_batch is not None:
-            refused = why_no_batch(connection, by_batch, since, text_of(due.at))
-            travelling = travelling_lines(connection, by_batch)
+        standing = batch_standing(connection, self.settings, names, since, due.at)
+        refused = standing.refused
         read_at, offers, tokens = self._offered.get((work.route, work.asks_for, refused), (-KNOWN_FOR_S, None, 0.0))
         if offers is None or monotonic() - read_at >= KNOWN_FOR_S:
             offers = offers_of(connection, self.settings, names, at, asks_for=work.asks_for, no_batch=refused)
             tokens = call_tokens(connection, names[0])
             self._offered[work.route, work.asks_for, refused] = monotonic(), offers, tokens
-        calls = work.calls + travelling
+        calls = work.calls + standing.travelling
         load = CallLoad(calls=calls, tokens=calls * tokens)
         follows_s = work.levels * (offers.sync.sure_s(load) + START_S)
         return _Known(offers=offers, load=load, follows_s=follows_s, endpoint=names[0])

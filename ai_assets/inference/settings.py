@@ -51,16 +51,20 @@ BATCH_TIER = "batch"
 Tier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 
 
+MOST_USD_PER_MILLION = 100_000
+"""A larger price is a slip, and its calls no number of nano-dollars that every database can hold."""
+
+
 class TokenPrice(Strict):
     """US dollars per million tokens, from a date on."""
 
     from_: datetime.date = Field(alias="from")
     tier: Tier = DEFAULT_TIER
     """The tier of service that it is the price of, as the provider's answers name it."""
-    input: float = Field(ge=0)
-    cached_input: float | None = Field(default=None, ge=0)
+    input: float = Field(ge=0, le=MOST_USD_PER_MILLION)
+    cached_input: float | None = Field(default=None, ge=0, le=MOST_USD_PER_MILLION)
     """Without it cached tokens cost as much as others."""
-    output: float = Field(default=0.0, ge=0)
+    output: float = Field(default=0.0, ge=0, le=MOST_USD_PER_MILLION)
     windows: Windows = ()
     """The hours in which it holds, instead of the one of that date and tier that has none."""
 
@@ -330,7 +334,7 @@ class Device(Strict):
         return self
 
 
-DeviceName = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:[0-9]{1,2})?)$")]
+DeviceName = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:(0|[1-9][0-9]?))?)$")]
 
 
 class RouteRule(Strict):

@@ -5,6 +5,7 @@ run for that asset, before the attempt was sent, is how and why it was asked so.
 """
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from ai_assets.inference.batch.job_deadline import JobDeadline
 from ai_assets.inference.batch.submitting import REFUSALS
 from ai_assets.inference.deadline import Way
 from ai_assets.inference.records import Caller
+from ai_assets.inference.settings import InferenceSettings
 from ai_assets.storage.state import storable, upsert
 
 FORGOTTEN_AFTER = datetime.timedelta(days=1)
@@ -28,6 +30,16 @@ class OpenDeadline:
     since: datetime.datetime
     is_new: bool
     """Nothing of it was wanted before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchStanding:
+    """How the batches of a route stand, for work that is due at some moment."""
+
+    refused: str | None = None
+    """Why none is made just now."""
+    travelling: int = 0
+    """Lines on their way, which would have to be asked with what comes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +121,24 @@ def way_of(connection: sa.Connection, call: str) -> ChosenWay | None:
     return None if row is None else ChosenWay(**row._mapping)
 
 
-def travelling_lines(connection: sa.Connection, endpoint: str) -> int:
+def batch_standing(
+    connection: sa.Connection,
+    settings: InferenceSettings,
+    names: Sequence[str],
+    since: datetime.datetime,
+    due_at: datetime.datetime,
+) -> BatchStanding:
+    """Of the first endpoint that has batches, for work wanted since then: for a plan as for a run."""
+    endpoint = next((name for name in names if settings.endpoints[name].batch), None)
+    if endpoint is None:
+        return BatchStanding()
+    return BatchStanding(
+        refused=_why_no_batch(connection, endpoint, since, text_of(due_at)),
+        travelling=_travelling_lines(connection, endpoint),
+    )
+
+
+def _travelling_lines(connection: sa.Connection, endpoint: str) -> int:
     """Of files with a deadline that have not ended, at this endpoint: what would be asked with what comes."""
     query = sa.text(
         "SELECT COALESCE(sum(CASE WHEN lines > provider_done THEN lines - provider_done ELSE 0 END), 0) "
@@ -118,7 +147,7 @@ def travelling_lines(connection: sa.Connection, endpoint: str) -> int:
     return int(connection.execute(query, {"endpoint": endpoint}).scalar_one())
 
 
-def why_no_batch(connection: sa.Connection, endpoint: str, since: datetime.datetime, due_at: str) -> str | None:
+def _why_no_batch(connection: sa.Connection, endpoint: str, since: datetime.datetime, due_at: str) -> str | None:
     """Since then a file of this endpoint was refused, and none taken after it; or one that was due then was stopped."""
     query = sa.text(
         "SELECT state, provider_state, cancelled_by, deadline, message FROM batch_jobs WHERE endpoint = :endpoint "

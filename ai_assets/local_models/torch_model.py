@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import gc
 import inspect
-from collections.abc import Iterator, Sequence
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ai_assets.base.plural import plural
 from ai_assets.local_models.batching import (
     BatchLimits,
     OutOfMemory,
     blocks_by_length,
     run_in_batches,
 )
+from ai_assets.local_models.model_folder import FolderWrong
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +34,13 @@ NO_MEMORY = (
     "not enough memory", "can't allocate memory", "out of memory", "bad_alloc", "unable to allocate",
     "could not create a primitive", "could not create a memory",  # what oneDNN says then, on processors
 )  # fmt: skip
+
+
+WHOLE = "fetch all files of the model again"
+UNSAFE = (
+    "{} holds more than weights, which could run code when it is loaded; fetch model.safetensors of this model, or "
+    "save it as that where you trust it"
+)
 
 
 class DeviceMissing(Exception):
@@ -123,7 +133,13 @@ class TorchModel:
         quiet.set_verbosity_error()
         quiet.disable_progress_bar()
         kind = transformers.AutoModel if folder.task == "embed" else transformers.AutoModelForSequenceClassification
-        model = kind.from_pretrained(str(folder.path), **given).to(self.device).eval()
+        given |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        try:
+            model, read = kind.from_pretrained(str(folder.path), **given)
+        except pickle.UnpicklingError as error:
+            raise FolderWrong(UNSAFE.format("pytorch_model.bin")) from error
+        _require_all(read, folder)
+        model = model.to(self.device).eval()
         accepted = inspect.signature(model.forward).parameters
         self._pairs_have_types = (
             "token_type_ids" in accepted and int(getattr(model.config, "type_vocab_size", 0) or 0) > 1
@@ -139,8 +155,18 @@ class TorchModel:
 
             state = load_file(str(safe))
         else:
-            state = torch.load(layer.folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
-        linear.load_state_dict({name.rpartition(".")[2]: value for name, value in state.items()})
+            try:
+                state = torch.load(layer.folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
+            except pickle.UnpicklingError as error:
+                raise FolderWrong(UNSAFE.format(f"{layer.folder.name}/pytorch_model.bin")) from error
+        try:
+            linear.load_state_dict({name.rpartition(".")[2]: value for name, value in state.items()})
+        except RuntimeError as error:
+            raise FolderWrong(
+                f"the weights in {layer.folder.name} are not those of its config.json; {WHOLE}"
+            ) from error
+        if not hasattr(nn, layer.activation):
+            raise FolderWrong(f"{layer.folder.name}/config.json names '{layer.activation}', which torch does not have")
         return nn.Sequential(linear, getattr(nn, layer.activation)()).to(self.device).eval()
 
     def _reload(self, dtype: str) -> None:
@@ -297,16 +323,35 @@ def require_device(device: str) -> None:
         raise DeviceMissing("this machine has no Metal device")
 
 
+def _require_all(read: Mapping[str, Any], folder: ModelFolder) -> None:
+    """Weights that its files do not have would be random numbers. The pooler of an embedder is not used; what its files
+    have for other tasks is left."""
+    used = [name for name in sorted(read["missing_keys"]) if folder.task != "embed" or "pooler" not in name.split(".")]
+    found = [f"has no {name}" for name in used]
+    found += [f"has {name} in another shape" for name, *_ in sorted(read["mismatched_keys"])]
+    if found:
+        more = f", and {plural(len(found) - 1, 'other')} so" if len(found) > 1 else ""
+        raise FolderWrong(f"its weights are not those of its config.json: the file {found[0]}{more}; {WHOLE}")
+
+
 def _tokenizer(folder: ModelFolder) -> Any:
     """Of the library `tokenizers`, which cuts many texts at once and cuts long ones into windows."""
     from tokenizers import Tokenizer
 
-    if (folder.path / "tokenizer.json").is_file():
-        tokenizer = Tokenizer.from_file(str(folder.path / "tokenizer.json"))
-    else:
-        from transformers import AutoTokenizer
+    name = "tokenizer.json" if (folder.path / "tokenizer.json").is_file() else "its tokenizer"
+    try:
+        if name == "tokenizer.json":
+            tokenizer = Tokenizer.from_file(str(folder.path / name))
+        else:
+            from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(str(folder.path), local_files_only=True).backend_tokenizer
+            tokenizer = AutoTokenizer.from_pretrained(str(folder.path), local_files_only=True).backend_tokenizer
+    except Exception as error:  # `tokenizers` has no class of its own
+        raise FolderWrong(f"{name} cannot be read ({' '.join(str(error).split())[:100]}); {WHOLE}") from error
+    known = [*tokenizer.get_vocab(with_added_tokens=False).values(), *tokenizer.encode("").ids]
+    if folder.vocabulary and max(known, default=0) >= folder.vocabulary:
+        said = f"{name} has tokens up to {max(known)}, and config.json says vocab_size {folder.vocabulary}"
+        raise FolderWrong(f"{said}: the tokenizer is that of another model; {WHOLE}")
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_length=folder.max_tokens, strategy="longest_first")
     return tokenizer

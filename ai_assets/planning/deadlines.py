@@ -1,5 +1,5 @@
 """What a plan says of a stage with a deadline: the price of each way, its chance to be in time, and which one a run
-would take now. The decision is that of a run."""
+would take now. What it is decided by is that of a run, with refused files and lines on their way."""
 
 import datetime
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from ai_assets.inference.prices import batch_price, call_price, price_at
 from ai_assets.inference.records import RequestKind
 from ai_assets.inference.routes import names_of
 from ai_assets.inference.settings import InferenceSettings, TokenPrice
-from ai_assets.inference.way_offers import FLEX, offers_of
-from ai_assets.inference.ways import open_since, text_of
+from ai_assets.inference.way_offers import FLEX, call_tokens, offers_of
+from ai_assets.inference.ways import batch_standing, open_since, text_of
 from ai_assets.planning.estimate import Estimate, money_of
 from ai_assets.planning.findings import PlanContext
 from ai_assets.planning.records import DeadlinePlan, Money, WayPlan
@@ -34,9 +34,10 @@ def deadline_plan(around: PlanContext, asset: str, route: str, found: Estimate) 
         since = _since(connection, collection.name, asset, deadline, at)
         is_embedding = asset in {each.asset for each in collection.embeddings}
         asks_for: RequestKind = "embedding" if is_embedding else "chat"
-        offers = offers_of(connection, around.inference, names, at, asks_for=asks_for)
-    due = deadline.moment(since)
-    load = _load(found)
+        due = deadline.moment(since)
+        standing = batch_standing(connection, around.inference, names, since, due.at)
+        offers = offers_of(connection, around.inference, names, at, asks_for=asks_for, no_batch=standing.refused)
+        load = _load(found, standing.travelling, call_tokens(connection, names[0]))
     follows_s = levels_after(collection, asset) * (offers.sync.sure_s(load) + START_S)
     choice = choose((due.at - at).total_seconds() - follows_s, load, offers)
     moves_at = due.at - datetime.timedelta(seconds=choice.buffer_s + follows_s)
@@ -63,9 +64,10 @@ def _since(
     return since or at
 
 
-def _load(found: Estimate) -> CallLoad:
+def _load(found: Estimate, travelling: int, tokens_each: float) -> CallLoad:
+    """With what travels already."""
     tokens = found.total("input_tokens").likely + found.total("output_tokens").likely
-    return CallLoad(calls=round(found.total("calls").likely), tokens=tokens)
+    return CallLoad(calls=round(found.total("calls").likely) + travelling, tokens=tokens + travelling * tokens_each)
 
 
 def _ways(

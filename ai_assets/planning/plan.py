@@ -34,7 +34,7 @@ from ai_assets.planning.vectors import QUESTIONS, passages_of, questions_name, q
 from ai_assets.run.concurrency import LANES
 from ai_assets.run.status import due_partitions, partition_states
 from ai_assets.run.window_waits import waits
-from ai_assets.stages.base import PromptStage
+from ai_assets.stages.base import BATCH, PromptStage
 from ai_assets.stages.function_kind import FunctionStage
 from ai_assets.storage.stores import Stores
 
@@ -226,6 +226,7 @@ def _planned(
             at_once.add(asked, tallies[asked.stage], seen)
         tallies[asked.stage].add(asked, seen)
     summary = Summary(around, tallies, {name: _estimated(around, tallies[name]) for name in chosen})
+    in_flight = at_once.bound({stage.stage for stage in summary.stages if stage.tier == BATCH})
     _divide(spans, {stage.stage: stage.money for stage in summary.stages})
     spans = _in_order(spans, keys, chosen)
     with work.stores.state.read() as connection:
@@ -243,8 +244,8 @@ def _planned(
         budgets=budgets,
         already_nusd=sum(tallies[name].reused_nusd for name in chosen),
         dearest_call_nusd=max((span.reserve_nusd for span in spans if span.calls), default=0),
-        in_flight_calls=at_once.calls,
-        in_flight_nusd=at_once.nusd,
+        in_flight_calls=in_flight.calls,
+        in_flight_nusd=in_flight.nusd,
         devices=[tally.plan(around) for tally in devices if keys],
         notes=[
             *summary.notes(),

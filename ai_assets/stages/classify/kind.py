@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from ai_assets.base.yaml_settings import Strict, refuse, wrong
 from ai_assets.stages.base import PromptStage, Row
-from ai_assets.stages.classify.label_text import NamedLabels, named_labels
+from ai_assets.stages.classify.label_text import NamedLabels, alike, named_labels
 from ai_assets.stages.columns import BUILTIN_CLASSIFY, CORRECTED, Columns, ColumnType
 from ai_assets.stages.prompt import DEFAULTS, clean
 from ai_assets.stages.quotes import find_quote, quotes_of, wrong_quotes
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 LABEL_PROMPT = DEFAULTS / "classify_label.md"
 MOST_LEARNED = 5000
 LABEL_TOKENS = 32
+MOST_TOGETHER = 1.02
+"""Probabilities in half precision come to as much together, where a server rounds them."""
 MOST_SHOWN = 100
 """In a prompt."""
 
@@ -94,7 +96,7 @@ class ClassifyStage(PromptStage):
     """Without a route. `torch`: a sequence classifier that is loaded here, and given the text alone."""
     llm: str | None = Field(default=None, alias="model", min_length=1)
     """Of `torch`: a folder relative to this file, or an installed package that has one inside."""
-    device: str | None = Field(default=None, pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,2})?)$")
+    device: str | None = Field(default=None, pattern=r"^(auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?)$")
     """Where it runs; `auto`, the default, takes a GPU where there is one."""
     ask: Literal["chat", "predict"] = "chat"
     """On a route: a chat model is asked in words, a classification model (`tei`, `kserve`) for its own labels."""
@@ -146,6 +148,12 @@ class ClassifyStage(PromptStage):
             yield wrong(
                 "only the built-in classifier is adapted: a stage has a 'route' or 'adapted', not both", "adapted"
             )
+        if self.answer == "label":
+            for one, other in alike(self.names):
+                said = "no answer in words tells them apart, in which case and punctuation do not count; rename one"
+                yield wrong(f"labels '{one}' and '{other}' read the same with 'answer: label': {said}", "labels")
+            if not all(name.strip() for name in self.names):
+                yield wrong("a label is blank, and 'answer: label' needs its words in the answer", "labels")
         if self.is_local:
             yield from self._misfits_of_local()
         elif self.route is None:
@@ -242,7 +250,7 @@ def _not_one(found: NamedLabels) -> str | None:
         return None
     if found.names:
         return f"the answer names several labels ({', '.join(found.names)})"
-    return "the answer names no label of this stage"
+    return f"the answer names no label of this stage{f' ({found.doubt})' if found.doubt else ''}"
 
 
 def _label_alone(stage: ClassifyStage, answer: "Answer") -> Row | str:
@@ -307,16 +315,21 @@ def _predicted(stage: ClassifyStage, answer: "Answer") -> Row | str:
         said = ", ".join(f"'{each.label}'" for each in answer.labels[:5]) or "none"
         return f"invalid_output: no label of this stage; the model's are {said}"
     best, second = known[0], known[1] if len(known) > 1 else None
-    confidence = _probability(best.score)
+    surely = _are_probabilities([each.score for each in answer.labels])
     return {
         "label": names[best.label],
-        "confidence": confidence,
-        "confidence_from": None if confidence is None else "scores",
+        "confidence": best.score if surely else None,
+        "confidence_from": "scores" if surely else "raw_scores",
         "runner_up": names[second.label] if second else None,
-        "runner_up_confidence": _probability(second.score) if second else None,
+        "runner_up_confidence": second.score if surely and second else None,
         "rationale": "",
         "evidence_found": False,
     }
+
+
+def _are_probabilities(scores: Sequence[float]) -> bool:
+    """Of labels of which one holds; logits are none."""
+    return all(0 <= score <= 1 for score in scores) and sum(scores) <= MOST_TOGETHER
 
 
 _LABEL = re.compile(r'"label"\s*:\s*"((?:[^"\\]|\\.)*)"')
