@@ -40,7 +40,7 @@ class BatchLimits:
     @classmethod
     def of(cls, device: str) -> BatchLimits:
         """Where nothing is declared."""
-        return cls(tokens=CPU_TOKENS, step=1, per_call=256) if device == "cpu" else cls()
+        return cls(tokens=CPU_TOKENS, step=1, per_call=128) if device == "cpu" else cls()
 
     def padded(self, length: int) -> int:
         return -(-max(length, 1) // self.step) * self.step
