@@ -21,7 +21,8 @@ from ai_assets.inference.load import load_inference
 from ai_assets.inference.queue_signal import METRIC, unread, waiting_in
 from ai_assets.inference.records import Answer
 from ai_assets.inference.settings import Endpoint, InferenceSettings
-from ai_assets.inference.trial import Trial, tried
+from ai_assets.inference.trial import tried
+from ai_assets.inference.trial_reach import Reach, reach
 from ai_assets.protocols.base import AS_USUAL, NotAnAnswer
 from ai_assets.protocols.faults import retry_after_s
 from ai_assets.protocols.http import Channel
@@ -289,7 +290,7 @@ def test_a_look_that_hangs_is_made_once_and_said(state_url: str, monkeypatch: py
 
 
 def other(kind: str, answer: Any) -> dict[str, Any]:
-    refusal = (
+    refusal: tuple[int, dict[str, str], str] = (
         424,
         {},
         json.dumps({"error": "`/embed` is only available for embedding models", "error_type": "backend"}),
@@ -320,18 +321,24 @@ def test_a_reranker_or_classifier_that_fails_is_named_by_its_own_fault(
     assert "/embed" not in (found.problem or "")
 
 
-def test_one_endpoint_that_cannot_be_tried_hides_no_other(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ai_assets.cli import inference
-
-    def tried_or_not(name: str, *given: Any, **more: Any) -> Trial:
-        if name == "bad":
+def test_one_endpoint_that_cannot_be_tried_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reach_or_not(endpoint: Endpoint, *given: Any) -> Reach:
+        if endpoint.llm == "bad":
             raise ZeroDivisionError("nobody foresaw this")
-        return tried(name, *given, **more)
+        return reach(endpoint, *given)
 
-    monkeypatch.setattr(inference, "tried", tried_or_not)
+    monkeypatch.setattr("ai_assets.inference.trial.reach", reach_or_not)
     with scripted(models=lambda _: LISTED, completions=CHAT) as server:
         mini = {"base_url": server.url, "model": "small", "free": True}
-        declared = InferenceSettings.model_validate({"endpoints": {"bad": mini, "good": mini}})
-        bad, good = inference._all_of(["bad", "good"], declared, None, 5.0, quiet=True)
+        declared = InferenceSettings.model_validate({"endpoints": {"bad": {**mini, "model": "bad"}, "good": mini}})
+        bad, good = (tried(name, declared, None) for name in declared.endpoints)
     assert "Endpoint 'bad' could not be tried: ZeroDivisionError: nobody foresaw this." in (bad.problem or "")
     assert good.works
+
+
+def test_a_chat_server_whose_vectors_are_none_is_noted(state: StateStore) -> None:
+    nothing = {"data": [{"index": 0, "embedding": [float("nan")] * 2}], "model": "small"}
+    with scripted(models=lambda _: LISTED, completions=CHAT, embeddings=lambda _: nothing) as server:
+        found = tried("mini", one(server.url), state)
+    assert found.works
+    assert "not by a vector that can be used: its vector has numbers that are not finite." in " ".join(found.notes)

@@ -23,12 +23,11 @@ from ai_assets.cli.output import (
     table,
 )
 from ai_assets.costs.scopes import located, strangers
-from ai_assets.inference.errors import RouteUnknown
 from ai_assets.inference.latency import EndpointSpeed, speeds
 from ai_assets.inference.load import inference_at
 from ai_assets.inference.queue_query import endpoint_places
 from ai_assets.inference.settings import InferenceSettings
-from ai_assets.inference.trial import TIMEOUT_S, Trial, broken_off, tried
+from ai_assets.inference.trial import TIMEOUT_S, Trial, tried
 from ai_assets.storage.state import StateStore
 
 app = typer.Typer(
@@ -125,12 +124,7 @@ def _all_of(
     names: Sequence[str], settings: InferenceSettings, state: StateStore | None, timeout_s: float, *, quiet: bool
 ) -> list[Trial]:
     def one(name: str) -> Trial:
-        try:
-            trial = tried(name, settings, state, timeout_s=timeout_s)
-        except RouteUnknown:
-            raise
-        except Exception as error:  # noqa: BLE001 - one endpoint hides no other, whatever happens
-            trial = broken_off(name, settings.endpoints[name], error)
+        trial = tried(name, settings, state, timeout_s=timeout_s)
         if not quiet and len(names) > 1:
             errors.print(f"{name}: {'works' if trial.works else 'does not work'}")
         return trial

@@ -151,6 +151,13 @@ def tried(name: str, settings: InferenceSettings, state: StateStore | None, *, t
     """`state` is where calls are booked; None: none is made, it is only seen whether it can be reached."""
     if name not in settings.endpoints:
         raise RouteUnknown(name, list(settings.endpoints), settings.missing)
+    try:
+        return _of_endpoint(name, settings, state, timeout_s)
+    except Exception as error:  # noqa: BLE001 - one endpoint hides no other, whatever happens
+        return _broken_off(name, settings.endpoints[name], error)
+
+
+def _of_endpoint(name: str, settings: InferenceSettings, state: StateStore | None, timeout_s: float) -> Trial:
     endpoint = settings.endpoints[name]
     today = datetime.datetime.now(datetime.UTC).date()
     found = Trial(
@@ -175,7 +182,7 @@ def tried(name: str, settings: InferenceSettings, state: StateStore | None, *, t
         return found if endpoint.batch is None or found.problem is not None else _batched(found, endpoint, timeout_s)
 
 
-def broken_off(name: str, endpoint: Endpoint, error: Exception) -> Trial:
+def _broken_off(name: str, endpoint: Endpoint, error: Exception) -> Trial:
     """Of an endpoint whose trial failed in a way that nobody foresaw: the others are tried all the same."""
     said = (
         str(error)
@@ -255,6 +262,8 @@ class _Asking:
             chat = self._calls.ask(self._endpoint, whole)
         vector = self._calls.ask(self._endpoint, EMBED) if "embedding" in kinds and _is_worth_it(chat) else None
         found = self._found
+        if isinstance(chat, Answer) and isinstance(vector, _Failed) and vector.error in ("garbled", "invalid_output"):
+            self._notes.append(f"It answers a text to embed, and not by a vector that can be used: {vector.said}.")
         if isinstance(vector, Answer):
             found = replace(found, embedding_dimensions=len(vector.vector), latency_s=vector.latency_s)
             found = replace(found, usage=vector.usage != NO_USAGE, answered_model=vector.model)
@@ -283,7 +292,7 @@ class _Asking:
         """What neither chats nor embeds may be a reranker or a classifier."""
         kinds = protocol_of(self._endpoint.protocol).kinds
         self._failed[failed.said] = None
-        for kind, request in OTHER.items():
+        for kind, request in OTHER.items() if self._seen.serves is None else ():
             if kind not in kinds or not _is_worth_it(failed):
                 continue
             answer = self._calls.ask(self._endpoint, request)
