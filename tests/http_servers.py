@@ -1,9 +1,12 @@
 """Servers of tests that answer as a handler says."""
 
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 
 @contextmanager
@@ -17,3 +20,46 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@dataclass
+class Scripted:
+    """A model server that answers as `says` has it, by what stands at the end of the path: text, or JSON."""
+
+    says: dict[str, Callable[[dict[str, Any]], Any]]
+    url: str = ""
+    asked: list[str] = field(default_factory=list)
+    """The paths of the requests that came."""
+
+
+@contextmanager
+def scripted(**says: Callable[[dict[str, Any]], Any]) -> Iterator[Scripted]:
+    """What a function gives is the answer; a tuple is status, headers and answer. What is not said is 404."""
+    found = Scripted(says)
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            found.asked.append(self.path)
+            says = found.says.get(self.path.rpartition("/")[2])
+            given = (404, {}, "nothing is here") if says is None else says(json.loads(body) if body else {})
+            status, headers, answer = given if isinstance(given, tuple) else (200, {}, given)
+            raw = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
+            self.send_response(status)
+            for name, value in {"content-length": str(len(raw)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(raw)
+
+        def do_GET(self) -> None:
+            self.answer()
+
+        def do_POST(self) -> None:
+            self.answer()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with serving(Handler) as url:
+        found.url = url
+        yield found

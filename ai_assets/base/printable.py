@@ -3,8 +3,9 @@
 import json
 import re
 
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""C0 and C1 but newline and tab, and what changes the direction of reading."""
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""C0 and C1 but newline and tab, what changes the direction of reading, and half a surrogate pair, which no terminal
+and no file of UTF-8 can hold."""
 
 
 def printable(text: str) -> str:

@@ -11,7 +11,7 @@ from ai_assets.base.errors import Gathered
 from ai_assets.base.yaml_settings import line_of, nearest
 from ai_assets.collection.embeddings import Models
 from ai_assets.collection.errors import CollectionInvalid
-from ai_assets.collection.settings import CollectionSettings, place_of
+from ai_assets.collection.settings import CollectionSettings, EmbeddingSettings, place_of
 from ai_assets.evaluation.golden import GoldenLabel
 from ai_assets.stages.base import BATCH, PromptStage
 from ai_assets.stages.classify.kind import ClassifyStage
@@ -107,7 +107,7 @@ def read_embedding_models(
     """By name of the embedding on a route: one model each, because vectors of two cannot be compared."""
     gathered = Gathered()
     found = {
-        name: gathered.attempt((), _embedding_models, each.route, path, node, inference, place_of(name))
+        name: gathered.attempt((), _embedding_models, each, each.route, path, node, inference, place_of(name))
         for name, each in settings.every_embedding.items()
         if each.route is not None
     }
@@ -116,15 +116,35 @@ def read_embedding_models(
 
 
 def _embedding_models(
-    route: str, path: Path, node: yaml.Node | None, inference: Declared, at: tuple[str, ...]
+    declared: EmbeddingSettings,
+    route: str,
+    path: Path,
+    node: yaml.Node | None,
+    inference: Declared,
+    at: tuple[str, ...],
 ) -> Models:
     found = endpoints_of(inference(), route)
     if not isinstance(found, str):
         models = sorted({model for _, model in found})
+        if declared.shorten and (problem := _never_shorter(inference(), route)) is not None:
+            raise CollectionInvalid(
+                path, line_of(node, "attributes", *at, "shorten"), f"{'.'.join(at)}.shorten: {problem}"
+            )
         if len(models) == 1:
             return found
         found = f"route '{route}' leads to {' and '.join(models)}, and vectors of different models cannot be compared"
     raise CollectionInvalid(path, line_of(node, "attributes", *at, "route"), f"{'.'.join(at)}.route: {found}")
+
+
+def _never_shorter(inference: "InferenceSettings", route: str) -> str | None:
+    from ai_assets.inference.routes import names_of
+    from ai_assets.protocols.registry import known
+
+    for name in names_of(inference, route):
+        spoken = inference.endpoints[name].protocol
+        if (protocol := known(spoken)) is not None and not protocol.shortens:
+            return f"endpoint '{name}' speaks '{spoken}', which cannot ask for shorter vectors; leave 'shorten' out"
+    return None
 
 
 def _prompt(settings: CollectionSettings, stage: PromptStage, place: _Place) -> "Prompt":

@@ -140,7 +140,9 @@ class RouteEmbedder(EmbeddingMaker):
                     if result.error in OF_THE_TEXT:
                         take(place, refused, 0.0)
                     elif result.error in OF_THE_TEXT_PERHAPS:
-                        misfits.append((place, passage, refused, None))
+                        length = result.vector_length
+                        given = None if length is None else (result.endpoint, length)
+                        misfits.append((place, passage, refused, given))
                     else:
                         failed.append((passage, str(refused)))
                     continue
@@ -177,6 +179,7 @@ class RouteEmbedder(EmbeddingMaker):
         return Request(
             text=clean(passage.text),
             dimensions=self.dimensions if self.embedding.shorten else None,
+            vector_length=self.dimensions,
             route=self.route,
             kind="embed",
             document=passage.document,

@@ -8,6 +8,7 @@ from typing import Any
 from ai_assets.base.money import in_full
 from ai_assets.base.windows import Opening
 from ai_assets.inference.accounts import Accounts
+from ai_assets.inference.doubt import COUNTED, usage_doubt
 from ai_assets.inference.errors import (
     BatchUndeclared,
     EndpointNotForTenant,
@@ -47,7 +48,7 @@ from ai_assets.inference.records import (
 )
 from ai_assets.inference.routes import endpoints_for
 from ai_assets.inference.settings import DEFAULT_TIER, Endpoint, InferenceSettings, TokenPrice
-from ai_assets.inference.validation import parse, repair_of
+from ai_assets.inference.validation import parse, repair_of, text_problem
 from ai_assets.protocols.base import AS_USUAL, CallDelivery, Fault, NotAnAnswer, Reply
 from ai_assets.protocols.registry import protocol_of
 
@@ -74,6 +75,8 @@ class CallState:
     """Sent to an endpoint that is held to be slow, to see whether it still is."""
     busy: bool = False
     """An intent is being made or is open: it may not be abandoned."""
+    recalled: ReusedAnswer | None = None
+    """The answer of the ledger that was looked at last."""
     noted: object = None
     """What a `CallListener` keeps of it."""
 
@@ -174,6 +177,7 @@ def _hop(
         reserve_nusd=reserve,
         flat=most_usd is not None,
         tokens=into + out,
+        output_tokens=out,
         delivery=delivery,
         lane=lane_of(endpoint.shares, delivery.priority, caller, by_tenant=bool(apart)),
         prices=prices,
@@ -236,10 +240,12 @@ def _tier(endpoint: Endpoint, request: Request, moment: datetime.datetime) -> st
 def ended(opened: Intent, outcome: Reply | Fault, latency_s: float | None) -> AttemptEnd:
     """What the ledger records of an attempt."""
     hop = opened.hop
+    doubt = usage_doubt(hop, outcome.usage)
+    usage = None if doubt else outcome.usage
     if isinstance(outcome, Reply):
         # An answer that does not say what it used is counted as the most it can have used.
-        unsaid = "no usage was reported; the reservation was counted" if outcome.usage is None else None
-        served = _served(hop, outcome.tier, outcome.usage)
+        unsaid = f"{doubt or 'no usage was reported'}; {COUNTED}" if usage is None else None
+        served = _served(hop, outcome.tier, usage)
         return AttemptEnd(
             opened=opened,
             state="settled",
@@ -247,21 +253,21 @@ def ended(opened: Intent, outcome: Reply | Fault, latency_s: float | None) -> At
             if hop.flat
             else unsaid or served.note,
             latency_s=latency_s,
-            usage=outcome.usage or NO_USAGE,
-            cost_nusd=hop.reserve_nusd if outcome.usage is None or hop.flat else cost_nusd(served.price, outcome.usage),
+            usage=usage or NO_USAGE,
+            cost_nusd=hop.reserve_nusd if usage is None or hop.flat else cost_nusd(served.price, usage),
             body=outcome.body,
             provider_id=outcome.provider_id,
             answered_model=outcome.model,
             served=(outcome.tier or "", _version(hop, served)) if hop.prices else None,
         )
-    cost = _cost_nusd(hop, outcome)
+    cost = hop.reserve_nusd if doubt else _cost_nusd(hop, outcome)
     return AttemptEnd(
         opened=opened,
         state="ambiguous" if cost is None else "failed",
         error=outcome.error,
-        message=outcome.message,
+        message=f"{outcome.message}; {doubt}; {COUNTED}" if doubt else outcome.message,
         latency_s=latency_s,
-        usage=outcome.usage or NO_USAGE,
+        usage=usage or NO_USAGE,
         cost_nusd=cost,
         body=outcome.body,
         provider_id=outcome.provider_id,
@@ -289,23 +295,34 @@ def _cost_nusd(hop: Hop, fault: Fault) -> int | None:
 
 def reply_of(ticket: CallState, reused: ReusedAnswer) -> Reply:
     """The answer of the ledger, read by what wrote it: the protocol is a part of the call's key."""
+    ticket.recalled = reused
     return read(reused.hop.endpoint, reused.body, ticket.request)
 
 
 def read(endpoint: Endpoint, body: str, request: Request) -> Reply:
-    """An answer that was settled."""
+    """An answer that was settled. One about a text that is none by now has nothing in it, and `judged` says so."""
     protocol = protocol_of(endpoint.protocol)
     try:
         reply = protocol.decode(body, request.asks_for)
         if isinstance(reply, Fault):
             raise NotAnAnswer("a refusal cannot have been settled")
     except Exception as error:
+        if isinstance(error, NotAnAnswer) and request.asks_for in OF_TEXTS:
+            return Reply(body=body)
         raise ProtocolFailed(protocol.name, error, body) from error
     return replace(reply, body=body)
 
 
+def fits(ticket: CallState, hop: Hop, body: str) -> bool:
+    """Whether an answer of the ledger about a text can be used, or is asked for again."""
+    return text_problem(ticket.request, read(hop.endpoint, body, ticket.request)) is None
+
+
 def judged(ticket: CallState, hop: Hop, reply: Reply) -> Result | None:
-    """The answer, or why it cannot be used; None: the ticket now asks for its repair, of the same endpoint."""
+    """The answer, or why it cannot be used; None: the ticket now asks for its repair, of the same endpoint, or asks
+    again because the answer of the ledger is no use."""
+    if ticket.request.asks_for in OF_TEXTS and (problem := text_problem(ticket.request, reply)) is not None:
+        return _unfit(ticket, hop, reply, problem)
     verdict = parse(ticket.request, reply)
     problem = verdict.problem
     if problem is None:
@@ -325,7 +342,19 @@ def judged(ticket: CallState, hop: Hop, reply: Reply) -> Result | None:
     return None
 
 
+def _unfit(ticket: CallState, hop: Hop, reply: Reply, problem: str) -> Unanswered | None:
+    """No repair can be asked of what answers about a text: the same is asked again, of an answer that came just now by
+    the next run."""
+    if ticket.attempts == 0 and (recalled := ticket.recalled) is not None:
+        ticket.saved_nusd -= recalled.cost_nusd
+        ticket.claim = replace(ticket.claim, unfit=ticket.claim.unfit | {recalled.attempt_id})
+        return None
+    found = unanswered(ticket, hop, "invalid_output", problem)
+    return replace(found, vector_length=len(reply.vector) or None)
+
+
 def _answer(ticket: CallState, hop: Hop, reply: Reply, data: Any) -> Answer:
+    doubt = usage_doubt(hop, reply.usage)
     return Answer(
         request=ticket.asked,
         call=hop.key,
@@ -339,7 +368,8 @@ def _answer(ticket: CallState, hop: Hop, reply: Reply, data: Any) -> Answer:
         tool_calls=reply.tool_calls,
         token_logprobs=reply.token_logprobs,
         finish_reason=reply.finish_reason,
-        usage=reply.usage or NO_USAGE,
+        usage=NO_USAGE if doubt else reply.usage or NO_USAGE,
+        usage_doubt=doubt,
         cost_usd=usd_of(ticket.spent_nusd),
         saved_usd=usd_of(ticket.saved_nusd),
         maybe_usd=usd_of(ticket.maybe_nusd),

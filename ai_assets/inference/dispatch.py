@@ -18,6 +18,7 @@ from ai_assets.inference.admission import Wait
 from ai_assets.inference.allowance import RetryAllowance
 from ai_assets.inference.call_listener import CallListener
 from ai_assets.inference.call_state import CallState, ended, held, judged, reply_of, unanswered
+from ai_assets.inference.doubt import usage_doubt
 from ai_assets.inference.endpoint_pool import EndpointPool, TurnedAway
 from ai_assets.inference.errors import (
     BackfillSpent,
@@ -481,6 +482,8 @@ class Asker:
         for (ticket, opened), outcome in zip(sent, outcomes, strict=True):
             ending = ended(opened, outcome, taken_s)
             endings.append(ending)
+            if (doubt := usage_doubt(opened.hop, outcome.usage)) is not None:
+                self._lines[opened.hop.name].doubted(doubt)
             ticket.latency_s = taken_s
             ticket.spent_nusd += ending.cost_nusd or 0
             ticket.maybe_nusd += opened.hop.reserve_nusd if ending.cost_nusd is None else 0

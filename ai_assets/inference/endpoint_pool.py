@@ -9,7 +9,7 @@ from ai_assets.inference.place_line import Place, PlaceLine
 from ai_assets.inference.queue_signal import QueueSignal, address_of
 from ai_assets.inference.ramp import Ramp
 from ai_assets.inference.settings import Endpoint
-from ai_assets.inference.silence import Silence, again_line, waiting_line
+from ai_assets.inference.silence import Silence, again_line, trying, waiting_line
 from ai_assets.protocols.base import Fault, Reply
 from ai_assets.protocols.http import Channel
 from ai_assets.protocols.openai_options import options_of
@@ -17,6 +17,9 @@ from ai_assets.protocols.openai_options import options_of
 REFUSALS_TO_PAUSE = 20
 """429s in a row, with no answer between them."""
 LONGEST_PAUSE_S = 60.0
+SLOW_LOOK_S = 1.0
+LOOK_AGAIN_S = 60.0
+"""A server that takes longer to say what it has and takes, and then does not, is asked that again after so long."""
 
 
 class TurnedAway(Exception):
@@ -42,6 +45,11 @@ class EndpointPool:
         """The server has said what it has and takes, or is one that says nothing."""
         self._protocol = endpoint.protocol
         self._learning: asyncio.Task[None] | None = None
+        self._learn_again = 0.0
+        """Not before then it is asked again what it has and takes."""
+        self._unsaid = list[str]()
+        """What is to be said once, and is not yet."""
+        self._is_doubted = False
         url = address_of(endpoint, base_url)
         self._orders = url is not None and options_of(endpoint).priority
         """The server takes interactive calls first, so its queue does not matter to them."""
@@ -50,19 +58,39 @@ class EndpointPool:
 
     async def learn(self) -> None:
         """What the server says of itself, asked once by all who wait for it. Raises ServerMisfit."""
+        if asyncio.get_running_loop().time() < self._learn_again:
+            return
         if self._learning is None or self._learning.done():
             self._learning = asyncio.create_task(self._learn())
         await asyncio.shield(self._learning)
 
     async def _learn(self) -> None:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         limits = await self.channel.learn()
-        if limits is None:
-            return  # it cannot be reached, which the call itself will say
+        if limits is None:  # it cannot be reached, which the call itself will say; or only this look hangs
+            if (taken_s := loop.time() - begun) >= SLOW_LOOK_S:
+                if not self._learn_again:
+                    self._unsaid.append(
+                        f"endpoint '{self.name}' did not say in {taken_s:.0f} s what it has and takes; it is asked as "
+                        f"it is declared, and for that again after a minute. What it wants: {trying(self.name)}"
+                    )
+                self._learn_again = loop.time() + LOOK_AGAIN_S
+            return
         if limits.problem is not None:
             raise ServerMisfit(self.name, self._protocol, limits.problem)
         self.is_known = True
         if limits.texts_per_request is not None:
             self.most_texts = min(limits.texts_per_request, self.most_texts or limits.texts_per_request)
+
+    def doubted(self, doubt: str) -> None:
+        """What it counted for a call cannot be; said once."""
+        if not self._is_doubted:
+            self._is_doubted = True
+            self._unsaid.append(
+                f"endpoint '{self.name}': {doubt}. Of such calls the most that was reserved is counted, and the ledger "
+                f"says which they are. What it wants: {trying(self.name)}"
+            )
 
     def too_many(self, texts: int) -> None:
         """So many in one request were refused for being too many."""
@@ -177,7 +205,9 @@ class EndpointPool:
 
     def news(self, now: float) -> list[str]:
         """What is to be said now: that it does not answer, and why; or that it answers again."""
-        found, silence = list[str](), self.silence
+        found, silence = [] if self.signal is None else self.signal.news(), self.silence
+        found += self._unsaid
+        self._unsaid.clear()
         if silence.ended_s is not None:
             found.append(again_line(self.name, silence.ended_s))
             silence.ended_s = None

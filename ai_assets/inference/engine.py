@@ -302,9 +302,10 @@ class Engine:
         for (place, ticket), reused in zip(tickets.items(), recalled, strict=True):
             if reused is not None:
                 ticket.saved_nusd += reused.cost_nusd
-                if self._live is not None:
+                result = judged(ticket, reused.hop, reply_of(ticket, reused))
+                if self._live is not None and (result is not None or ticket.repaired):
                     self._live.reused(ticket.claim.caller)
-                if (result := judged(ticket, reused.hop, reply_of(ticket, reused))) is not None:
+                if result is not None:
                     results[place] = result
                     if self._listener is not None:
                         self._listener.recalled(ticket, result)

@@ -30,7 +30,9 @@ class Hop:
     reserve_nusd: int
     """The most it can cost."""
     tokens: int
-    """The most tokens it can use."""
+    """The most tokens it can use; 0 where that is not kept, as of a line of a batch."""
+    output_tokens: int = 0
+    """Of these, what can be written."""
     flat: bool = False
     """Tokens do not say what it costs: the reservation is counted."""
     delivery: CallDelivery = AS_USUAL
@@ -66,11 +68,15 @@ class Claim:
     """The tenant whose answers alone count; empty where none is declared."""
     sent: str | None = None
     """The body of its hop as the ledger keeps it; None where it keeps none."""
+    unfit: frozenset[int] = frozenset()
+    """Attempts whose answers are no use to who asks, and are not reused."""
 
 
 class AttemptState(Protocol):
     """What the ledger knows of a call."""
 
+    @property
+    def attempt_id(self) -> int: ...
     @property
     def state(self) -> str: ...
     @property
@@ -83,10 +89,10 @@ Row = TypeVar("Row", bound=AttemptState)
 
 
 def answer_to(claim: Claim, known: Mapping[str, Row]) -> tuple[Hop, Row] | None:
-    """The answer that is there, at any hop of the route, if it has not expired."""
+    """The answer that is there, at any hop of the route, if it has not expired and can be used."""
     for hop in claim.hops:
         row = known.get(hop.key)
-        if row is None or row.state != "settled" or row.ended_at is None:
+        if row is None or row.state != "settled" or row.ended_at is None or row.attempt_id in claim.unfit:
             continue
         if claim.oldest is None or row.ended_at >= claim.oldest:
             return hop, row

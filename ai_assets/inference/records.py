@@ -106,6 +106,8 @@ class Request:
     """A call of a client of the provider's own, instead of a question."""
     dimensions: int | None = None
     """For an embedding: how long the vector is to be; without it as long as the model makes it."""
+    vector_length: int | None = field(default=None, compare=False)
+    """For an embedding: the length that its vector must have, to be an answer. No part of its identity."""
     schema: Mapping[str, Json] | None = None
     """JSON schema that the answer must conform to; then `Answer.data` holds it parsed."""
     tools: tuple[Mapping[str, Json], ...] = ()
@@ -200,6 +202,8 @@ class Answer:
     """Token and log probability, in order; None where the endpoint gives none."""
     finish_reason: str = "stop"
     usage: Usage = NO_USAGE
+    usage_doubt: str | None = None
+    """Why the tokens that the provider counted are not believed: then none are shown, and the most was counted."""
     cost_usd: float = 0.0
     """What this request made us pay now: all attempts, fallbacks and repairs; 0 when reused."""
     saved_usd: float = 0.0
@@ -233,6 +237,8 @@ class Unanswered:
     saved_usd: float = 0.0
     maybe_usd: float = 0.0
     attempts: int = 0
+    vector_length: int | None = None
+    """Of the vector that came, where the request expects another."""
     opens: Opening | None = None
     """When it can be asked, where it was outside its window."""
 

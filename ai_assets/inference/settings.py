@@ -288,11 +288,21 @@ def _normal_url(value: str) -> str:
         usable = False
     if not usable or parts.scheme not in ("http", "https"):
         raise ValueError(f"'{value}' is not such as https://api.openai.com/v1")
+    if not _is_host(parts.hostname or ""):
+        raise ValueError(f"'{parts.hostname}' is no name of a host: between its dots are 1 to 63 characters each")
     path = parts.path.rstrip("/")
     for added in ("/chat/completions", "/completions", "/embeddings"):
         if path.endswith(added):
             raise ValueError(f"'{value}' should end before {added}, which is added to it")
     return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def _is_host(name: str) -> bool:
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _repeated(values: Iterable[object]) -> Iterator[int]:

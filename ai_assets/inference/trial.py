@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from ai_assets.base.errors import UserError
-from ai_assets.base.home import variable
+from ai_assets.base.errors import UserError, said_of
+from ai_assets.inference.dispatch import key_of_endpoint
 from ai_assets.inference.engine import Engine
-from ai_assets.inference.errors import EndpointDown, KeyMissing, RouteUnknown
+from ai_assets.inference.errors import EndpointDown, RouteUnknown
 from ai_assets.inference.prices import call_price
 from ai_assets.inference.records import NO_USAGE, RETRYABLE, Answer, Caller, Request, RequestKind
 from ai_assets.inference.rehearsal import RehearsalProvider
@@ -43,9 +43,12 @@ PLAIN = Request(
 EMBED = Request(text="water", kind="embed", document="inference test", reuse_for_s=0)
 SCORE = replace(EMBED, query="Is water wet?")
 LABEL = replace(EMBED, labels=True)
+OTHER: Mapping[RequestKind, Request] = {"rerank": SCORE, "predict": LABEL}
+"""What is asked of a model that neither chats nor embeds."""
 Structured = Literal["json_schema", "json_object", "none"]
 MODES: tuple[Structured, ...] = ("json_schema", "json_object", "none")
 COUNTS_NOTHING = "It does not say how many tokens it used, so each call counts as the most it can cost."
+DOUBTED = "of such calls the most that was reserved is counted. Look into what stands between here and the model."
 NO_SUCH_PATH = ("HTTP 404", "HTTP 405")
 
 
@@ -117,6 +120,8 @@ class _Calls:
     def __init__(self, name: str, settings: InferenceSettings, state: StateStore, timeout_s: float) -> None:
         self._name, self._settings, self._state, self._timeout_s = name, settings, state, timeout_s
         self.made = 0
+        self.doubt: str | None = None
+        """What it counted for a call, where that cannot be."""
         self.cost_usd = self.maybe_usd = 0.0
 
     def ask(self, endpoint: Endpoint, request: Request) -> Answer | _Failed:
@@ -135,6 +140,8 @@ class _Calls:
         except UserError as error:
             return _Failed(error="", said=str(error))
         self.made += result.attempts
+        if isinstance(result, Answer) and result.usage_doubt is not None:
+            self.doubt = f"{result.usage_doubt[0].upper()}{result.usage_doubt[1:]}: {DOUBTED}"
         self.cost_usd += result.cost_usd
         self.maybe_usd += result.maybe_usd
         return result if isinstance(result, Answer) else _Failed(error=result.error, said=_short(result.message))
@@ -144,6 +151,13 @@ def tried(name: str, settings: InferenceSettings, state: StateStore | None, *, t
     """`state` is where calls are booked; None: none is made, it is only seen whether it can be reached."""
     if name not in settings.endpoints:
         raise RouteUnknown(name, list(settings.endpoints), settings.missing)
+    try:
+        return _of_endpoint(name, settings, state, timeout_s)
+    except Exception as error:  # noqa: BLE001 - one endpoint hides no other, whatever happens
+        return _broken_off(name, settings.endpoints[name], error)
+
+
+def _of_endpoint(name: str, settings: InferenceSettings, state: StateStore | None, timeout_s: float) -> Trial:
     endpoint = settings.endpoints[name]
     today = datetime.datetime.now(datetime.UTC).date()
     found = Trial(
@@ -152,7 +166,7 @@ def tried(name: str, settings: InferenceSettings, state: StateStore | None, *, t
     )  # fmt: skip
     try:
         call_price(name, endpoint, today)
-        key = _key_of(name, endpoint)
+        key = key_of_endpoint(name, endpoint)
     except UserError as error:
         changes = (
             {} if found.price or endpoint.unedited else {"prices": f"[{{from: {today}, input: USD, output: USD}}]"}
@@ -166,6 +180,22 @@ def tried(name: str, settings: InferenceSettings, state: StateStore | None, *, t
         if found.problem is None and state is not None:
             found = _Asking(found, endpoint, _Calls(name, settings, state, timeout_s), seen).trial()
         return found if endpoint.batch is None or found.problem is not None else _batched(found, endpoint, timeout_s)
+
+
+def _broken_off(name: str, endpoint: Endpoint, error: Exception) -> Trial:
+    """Of an endpoint whose trial failed in a way that nobody foresaw: the others are tried all the same."""
+    said = (
+        str(error)
+        if isinstance(error, UserError)
+        else (
+            f"Endpoint '{name}' could not be tried: {said_of(error)[:SAID_CHARACTERS]}. This is a mistake in "
+            "ai-assets: please report it with this line."
+        )
+    )
+    return Trial(
+        endpoint=name, base_url=endpoint.base_url, model=endpoint.llm, protocol=endpoint.protocol, problem=said,
+        changes={},
+    )  # fmt: skip
 
 
 def _batched(found: Trial, endpoint: Endpoint, timeout_s: float) -> Trial:
@@ -191,7 +221,7 @@ def _reached(found: Trial, seen: Reach) -> Trial:
         reached_s=seen.seconds if seen.status is not None else None,
         models=None if seen.models is None else tuple(seen.models),
         problem=None if seen.problem is None else ended(f"Endpoint '{found.endpoint}' {seen.problem}"),
-        notes=() if seen.note is None else (f"It {seen.note}.",),
+        notes=(*(() if seen.note is None else (f"It {seen.note}.",)), *(() if seen.queue is None else (seen.queue,))),
         changes=seen.changes,
     )
 
@@ -202,16 +232,38 @@ class _Asking:
     def __init__(self, found: Trial, endpoint: Endpoint, calls: _Calls, seen: Reach) -> None:
         self._found, self._endpoint, self._calls, self._seen = found, endpoint, calls, seen
         self._changes: dict[str, str] = dict(found.changes)
-        self._notes: list[str] = []
+        self._notes: list[str] = [] if seen.queue is None else [seen.queue]
+        self._failed: dict[str, None] = {}
+        """What was said of a vector, a score and labels, in the order in which they were asked for."""
 
     def trial(self) -> Trial:
+        found = self._tried()
+        if self._calls.doubt is not None:
+            self._notes = [note for note in self._notes if note != COUNTS_NOTHING] + [self._calls.doubt]
+        if found.problem is not None:  # what is odd about the list matters only where no call works
+            self._notes = list(dict.fromkeys([*self._found.notes, *self._notes]))
+        return replace(
+            found, changes=self._changes, notes=tuple(self._notes), calls=self._calls.made,
+            cost_usd=self._calls.cost_usd, maybe_usd=self._calls.maybe_usd,
+        )  # fmt: skip
+
+    def _tried(self) -> Trial:
         kinds = protocol_of(self._endpoint.protocol).kinds
+        serves = self._seen.serves
+        if serves is not None and serves in OTHER:
+            found = replace(self._found, embedding_dimensions=0)
+            answer = self._calls.ask(self._endpoint, OTHER[serves])
+            if isinstance(answer, Answer):
+                return _of_other(found, answer, serves)
+            return replace(found, problem=self._sentence(answer, serves))
         chat: Answer | _Failed | None = None
         if "chat" in kinds:
             whole = replace(PLAIN, schema=SCHEMA, logprobs=True, temperature=0.0)
             chat = self._calls.ask(self._endpoint, whole)
         vector = self._calls.ask(self._endpoint, EMBED) if "embedding" in kinds and _is_worth_it(chat) else None
         found = self._found
+        if isinstance(chat, Answer) and isinstance(vector, _Failed) and vector.error in ("garbled", "invalid_output"):
+            self._notes.append(f"It answers a text to embed, and not by a vector that can be used: {vector.said}.")
         if isinstance(vector, Answer):
             found = replace(found, embedding_dimensions=len(vector.vector), latency_s=vector.latency_s)
             found = replace(found, usage=vector.usage != NO_USAGE, answered_model=vector.model)
@@ -232,27 +284,21 @@ class _Asking:
         if not kinds & {"chat", "embedding"}:
             self._notes.append("Its protocol neither chats nor embeds, so no call was made.")
         if chat is None and isinstance(vector, _Failed) and found.scores is None and found.labels is None:
-            found = replace(found, problem=self._sentence(vector, "embedding"))
-        if found.problem is not None:  # what is odd about the list matters only where no call works
-            self._notes = [*self._found.notes, *self._notes]
-        return replace(
-            found, changes=self._changes, notes=tuple(self._notes), calls=self._calls.made,
-            cost_usd=self._calls.cost_usd, maybe_usd=self._calls.maybe_usd,
-        )  # fmt: skip
+            said = "; ".join(self._failed) or vector.said
+            found = replace(found, problem=self._sentence(replace(vector, said=said), "embedding"))
+        return found
 
     def _other(self, found: Trial, failed: _Failed) -> Trial | None:
         """What neither chats nor embeds may be a reranker or a classifier."""
         kinds = protocol_of(self._endpoint.protocol).kinds
-        for kind, request in (("rerank", SCORE), ("predict", LABEL)):
+        self._failed[failed.said] = None
+        for kind, request in OTHER.items() if self._seen.serves is None else ():
             if kind not in kinds or not _is_worth_it(failed):
                 continue
             answer = self._calls.ask(self._endpoint, request)
             if isinstance(answer, Answer):
-                labels = tuple(each.label for each in answer.labels)
-                return replace(
-                    found, scores=kind == "rerank", labels=None if kind == "rerank" else labels,
-                    latency_s=answer.latency_s, answered_model=answer.model, usage=answer.usage != NO_USAGE,
-                )  # fmt: skip
+                return _of_other(found, answer, kind)
+            self._failed[answer.said] = None
         return None
 
     def _only_embeds(self, chat: _Failed) -> bool:
@@ -330,6 +376,15 @@ class _Asking:
         return sentence(self._found.endpoint, self._endpoint, failed.error, failed.said, self._seen, kind)
 
 
+def _of_other(found: Trial, answer: Answer, kind: RequestKind) -> Trial:
+    """A reranker or a classifier that has answered."""
+    labels = tuple(each.label for each in answer.labels)
+    return replace(
+        found, scores=kind == "rerank", labels=None if kind == "rerank" else labels, latency_s=answer.latency_s,
+        answered_model=answer.model, usage=answer.usage != NO_USAGE,
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Part:
     endpoint: Endpoint
@@ -351,15 +406,6 @@ def _short(said: str) -> str:
 def _is_worth_it(chat: Answer | _Failed | None) -> bool:
     """What keeps one call from being made keeps the next."""
     return not isinstance(chat, _Failed) or chat.error in ("malformed", "server_error", "garbled", "invalid_output")
-
-
-def _key_of(name: str, endpoint: Endpoint) -> str | None:
-    if endpoint.key is None:
-        return None
-    key = (variable(endpoint.key) or "").strip()
-    if not key:
-        raise KeyMissing(name, endpoint.key)
-    return key
 
 
 def _price(endpoint: Endpoint, today: datetime.date) -> str | None:

@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ai_assets.base.masking import without
+from ai_assets.base.plural import plural
+from ai_assets.inference.queue_signal import METRIC, PATIENCE_S, READ_S, address_of, waiting_in
+from ai_assets.inference.records import RequestKind
 from ai_assets.inference.settings import Endpoint
+from ai_assets.protocols.base import NO_LIMITS
 from ai_assets.protocols.http import read_at_most
 from ai_assets.protocols.registry import protocol_of
 
@@ -35,6 +39,10 @@ class Reach:
     """Why no call can come of it: what was found and what to do, as the rest of a sentence about the endpoint."""
     note: str | None = None
     """What is odd and need not matter."""
+    queue: str | None = None
+    """Why calls are held back there, or would be if it could be read; of an endpoint with the option `metrics`."""
+    serves: RequestKind | None = None
+    """What it answers, where it says so of itself."""
     changes: dict[str, str] = field(default_factory=dict)
     """Keys of the endpoint, and what they should be."""
 
@@ -48,42 +56,73 @@ class _Page:
 
 def reach(endpoint: Endpoint, base_url: str, key: str | None, timeout_s: float) -> Reach:
     """One or two GETs below `base_url`."""
-    started = time.perf_counter()
-    found = asyncio.run(_reach(endpoint, base_url, key, timeout_s))
+    found, queue = asyncio.run(_looked_at(endpoint, base_url, key, timeout_s))
     return replace(
         found,
-        seconds=time.perf_counter() - started,
+        queue=queue,
         problem=None if found.problem is None else without(found.problem, [key]),
         note=None if found.note is None else without(found.note, [key]),
     )
 
 
-async def _reach(endpoint: Endpoint, base_url: str, key: str | None, timeout_s: float) -> Reach:
+async def _looked_at(endpoint: Endpoint, base_url: str, key: str | None, timeout_s: float) -> tuple[Reach, str | None]:
+    import aiohttp
+
+    headers = dict(protocol_of(endpoint.protocol).headers(endpoint, key))
+    timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(timeout_s, 10.0))
+    async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
+        started = time.perf_counter()
+        found = await _reach(session, endpoint, base_url, timeout_s)
+        found = replace(found, seconds=time.perf_counter() - started)
+        url = address_of(endpoint, base_url) if found.problem is None else None
+        return found, None if url is None else await _queue(session, url)
+
+
+async def _reach(session: "aiohttp.ClientSession", endpoint: Endpoint, base_url: str, timeout_s: float) -> Reach:
     import aiohttp
 
     protocol = protocol_of(endpoint.protocol)
     path, about = protocol.models_path(endpoint), protocol.info(endpoint)
-    timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(timeout_s, 10.0))
-    async with aiohttp.ClientSession(timeout=timeout, headers=dict(protocol.headers(endpoint, key))) as session:
-        try:
-            page = await _get(session, "/".join(part for part in (base_url, path or about) if part))
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            return Reach(problem=why_not(error, base_url, timeout_s))
-        if path is None:
-            problem = protocol.learn(endpoint, page.status, page.text).problem if about else None
-            return Reach(status=page.status, problem=problem and f"cannot be used as it is declared: {problem}")
-        found = read(page.status, page.text, page.location, endpoint, base_url)
-        if found.models is not None or page.status not in (200, 404, 405):
-            return found
-        for other in _other_addresses(base_url):
-            try:
-                page = await _get(session, f"{other}/{path}")
-            except (aiohttp.ClientError, OSError, TimeoutError):
-                continue
-            if _names(page.text) is not None and page.status == 200:
-                said = f"has no list of models at {base_url}, and one at {other}: that is where its API begins"
-                return Reach(status=found.status, problem=said, changes={"base_url": other})
+    try:
+        page = await _get(session, "/".join(part for part in (base_url, path or about) if part))
+    except (aiohttp.ClientError, OSError, TimeoutError, UnicodeError) as error:
+        return Reach(problem=why_not(error, base_url, timeout_s))
+    if path is None:
+        learnt = protocol.learn(endpoint, page.status, page.text) if about else NO_LIMITS
+        problem = learnt.problem and f"cannot be used as it is declared: {learnt.problem}"
+        return Reach(status=page.status, problem=problem, serves=learnt.serves)
+    found = read(page.status, page.text, page.location, endpoint, base_url)
+    if found.models is not None or page.status not in (200, 404, 405):
         return found
+    for other in _other_addresses(base_url):
+        try:
+            page = await _get(session, f"{other}/{path}")
+        except (aiohttp.ClientError, OSError, TimeoutError, UnicodeError):
+            continue
+        if _names(page.text) is not None and page.status == 200:
+            said = f"has no list of models at {base_url}, and one at {other}: that is where its API begins"
+            return Reach(status=found.status, problem=said, changes={"base_url": other})
+    return found
+
+
+async def _queue(session: "aiohttp.ClientSession", url: str) -> str | None:
+    """What keeps calls waiting, as they will read it; an answer that is none is said by the calls themselves."""
+    import aiohttp
+
+    try:
+        page = await asyncio.wait_for(_get(session, url), READ_S)
+    except (aiohttp.ClientError, OSError, TimeoutError, UnicodeError) as error:
+        said = f"does not answer within {READ_S:g} s" if isinstance(error, TimeoutError) else "cannot be reached"
+        return (
+            f"Its option 'metrics' leads to {url}, which {said}: calls are sent whatever waits there; correct that "
+            "address, or leave the option out."
+        )
+    if not (waiting := waiting_in(page.text) if page.status == 200 else None):
+        return None
+    return (
+        f"{plural(round(waiting), 'request waits', 'requests wait')} at the server ({METRIC}): while it is so, runs "
+        f"send one call after each {PATIENCE_S:g} s, and wait in between."
+    )
 
 
 async def _get(session: "aiohttp.ClientSession", url: str) -> _Page:
@@ -169,7 +208,7 @@ def why_not(error: BaseException, base_url: str, timeout_s: float) -> str:
         case aiohttp.ServerDisconnectedError() | ConnectionResetError() | aiohttp.ClientOSError():
             also = f"; if it speaks TLS, write base_url: https://{where}{parts.path}" if parts.scheme == "http" else ""
             return f"ends the connection at {where} without an answer{also}"
-        case aiohttp.InvalidURL():
+        case aiohttp.InvalidURL() | UnicodeError():
             return f"has an address that cannot be used: {base_url}"
         case _:
             words = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)

@@ -1,10 +1,12 @@
 """Whether an answer is what was asked for, and how to ask for its repair. Pure."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ai_assets.base.plural import plural
 from ai_assets.inference.records import Request
 from ai_assets.protocols.base import Reply
 from ai_assets.storage.digest import Json
@@ -40,6 +42,22 @@ def parse(request: Request, reply: Reply) -> ValidationResult:
     except RecursionError:
         return ValidationResult(problem="it is nested too deeply")
     return ValidationResult(data=data, problem="; ".join(problems) or None)
+
+
+def text_problem(request: Request, reply: Reply) -> str | None:
+    """What is wrong with an answer about a text, as far as every such answer is held to it."""
+    match request.asks_for:
+        case "embedding" if not reply.vector:
+            return "it has no vector"
+        case "embedding" if request.vector_length not in (None, found := len(reply.vector)):
+            return f"its vector has {plural(found, 'number')}, and {request.vector_length} are declared"
+        case "embedding" if not math.isfinite(sum(reply.vector)):
+            return "its vector has numbers that are not finite"
+        case "rerank" if reply.score is None:
+            return "it has no score"
+        case "predict" if not reply.labels:
+            return "it has no labels"
+    return None
 
 
 def repair_of(request: Request, reply: Reply, problem: str) -> Request:

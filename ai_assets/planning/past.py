@@ -26,6 +26,7 @@ KEYS_PER_QUERY = 5_000
 class PastAttempt(NamedTuple):
     """The attempt that a call points to."""
 
+    attempt_id: int
     state: str
     ended_at: str | None
     cost_nusd: int | None
@@ -49,15 +50,16 @@ def look_up(connection: sa.Connection, keys: Sequence[str], *, bodies: bool) -> 
         body = "answers.body"
         joined = "LEFT JOIN answers ON answers.attempt_id = calls.attempt_id AND attempts.state = 'settled'"
     statement = sa.text(
-        "SELECT calls.call_key, attempts.state, attempts.ended_at, attempts.cost_nusd, attempts.input_tokens, "
-        f"attempts.error, {body} AS body FROM {keys_of(connection.dialect.name, ':keys')} CROSS JOIN calls "
+        "SELECT calls.call_key, attempts.attempt_id, attempts.state, attempts.ended_at, attempts.cost_nusd, "
+        f"attempts.input_tokens, attempts.error, {body} AS body "
+        f"FROM {keys_of(connection.dialect.name, ':keys')} CROSS JOIN calls "
         f"JOIN attempts ON attempts.attempt_id = calls.attempt_id {joined} WHERE calls.call_key = json_each.value"
     )
     for start in range(0, len(keys), KEYS_PER_QUERY):
         given = {"keys": json.dumps(keys[start : start + KEYS_PER_QUERY])}
         for row in connection.execute(statement, given):
             found[row.call_key] = PastAttempt(
-                row.state, row.ended_at, row.cost_nusd, row.input_tokens, row.error, row.body
+                row.attempt_id, row.state, row.ended_at, row.cost_nusd, row.input_tokens, row.error, row.body
             )
     return found
 

@@ -8,7 +8,7 @@ from ai_assets.collection.settings import OWN_TEXT
 from ai_assets.documents.by_document import ByDocument
 from ai_assets.documents.passages import OF, cut, made_from, texts_of
 from ai_assets.embedding.spec import FIRST, WITHOUT
-from ai_assets.inference.call_state import ticket_for
+from ai_assets.inference.call_state import fits, ticket_for
 from ai_assets.inference.ledger_messages import answer_to
 from ai_assets.inference.records import Request
 from ai_assets.planning.findings import BLOCK, PlanContext, StageFindings, new_call
@@ -157,6 +157,7 @@ def _look_up_block(
         Request(
             text=clean(text),
             dimensions=embedding.dimensions if embedding.shorten else None,
+            vector_length=embedding.dimensions,
             route=each.settings.route or "",
             kind="embed",
             document=document,
@@ -169,9 +170,10 @@ def _look_up_block(
         for request in requests
     ]
     with work.stores.state.read() as connection:
-        known = look_up_claims(connection, [ticket.claim for ticket in tickets], bodies=False)
+        known = look_up_claims(connection, [ticket.claim for ticket in tickets], bodies=True)
     for ticket in tickets:
-        if (answered := answer_to(ticket.claim, known)) is not None:
+        answered = answer_to(ticket.claim, known)
+        if answered is not None and fits(ticket, answered[0], answered[1].body or ""):
             _, answer = answered
             found.reused += 1
             found.reused_nusd += answer.cost_nusd or 0

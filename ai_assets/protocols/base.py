@@ -49,6 +49,8 @@ class ServerLimits:
     texts_per_request: int | None = None
     problem: str | None = None
     """It has not what is declared of it: then nothing is sent, and this is said."""
+    serves: RequestKind | None = None
+    """What its model answers, where it says that."""
 
 
 NO_LIMITS = ServerLimits()
@@ -116,6 +118,8 @@ class Protocol(ABC):
     joins_texts: ClassVar[bool] = False
     """Several texts can share a request: then it has `join` and `split`."""
 
+    shortens: ClassVar[bool] = True
+    """Shorter vectors than the model makes can be asked for (`Request.dimensions`)."""
     streams: ClassVar[bool] = False
     """An answer can be told as it comes, in server-sent events: then it has `streaming`, `piece` and `assembled`."""
 

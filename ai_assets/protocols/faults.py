@@ -67,7 +67,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         said_at = headers.get("date")
         now_s = time.time() if said_at is None else email.utils.parsedate_to_datetime(said_at).timestamp()
         return max(email.utils.parsedate_to_datetime(value).timestamp() - now_s, 0.0)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year of twelve digits
         return None
 
 

@@ -124,24 +124,24 @@ class Channel:
             path = self._protocol.info(self._endpoint)
         if path is None:
             return NO_LIMITS
-        found = await self.read_aside(path)
+        found = await self.read_aside(path, ASIDE_TIMEOUT_S)
         if found is None:
             return None
         with self._own_code():
             limits = self._protocol.learn(self._endpoint, *found)
         return replace(limits, problem=self._clean(limits.problem)) if limits.problem else limits
 
-    async def read_aside(self, path: str) -> tuple[int, str] | None:
+    async def read_aside(self, path: str, timeout_s: float = ASIDE_TIMEOUT_S) -> tuple[int, str] | None:
         """Status and text of what is no call: below the `base_url`, or at an address of its own. None: not reached."""
         import aiohttp
 
         url = path if "://" in path else f"{self._base_url}/{path}"
         try:
-            timeout = aiohttp.ClientTimeout(total=ASIDE_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
+            timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, timeout_s))
             async with self._session.get(url, timeout=timeout, allow_redirects=False) as response:
                 found, _ = await read_at_most(response, ASIDE_BYTES)
                 return response.status, found.decode("utf-8", "replace")
-        except (aiohttp.ClientError, OSError, TimeoutError):
+        except (aiohttp.ClientError, OSError, TimeoutError, UnicodeError):  # no name of a host can be written so
             return None
 
     async def send(
@@ -263,6 +263,8 @@ class Channel:
         except _AnswerTooLarge:
             return Fault(error="too_large", message=self._too_large)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            return Fault(error="unreachable", message=self._clean(f"no connection: {error}"))
+        except UnicodeError as error:  # while the name of the host is written, so before anything is sent
             return Fault(error="unreachable", message=self._clean(f"no connection: {error}"))
         except TimeoutError:
             return Fault(error="timeout", message=f"no answer within {timeout_s:g} s")

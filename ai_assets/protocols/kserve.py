@@ -41,6 +41,7 @@ class KServe(Protocol):
     kinds: ClassVar[frozenset[RequestKind]] = frozenset({"chat", "embedding", "rerank", "predict"})
     tiered: ClassVar[frozenset[RequestKind]] = frozenset()
     joins_texts: ClassVar[bool] = True
+    shortens: ClassVar[bool] = False
 
     def problem(self, endpoint: Endpoint) -> str | None:
         return options_of(endpoint).problem

@@ -19,7 +19,7 @@ from ai_assets.inference.records import Priority, Request, RequestKind, Usage
 from ai_assets.protocols.base import MESSAGE_CHARACTERS, CallDelivery, Fault, NotAnAnswer, Protocol, Reply, Wire
 from ai_assets.protocols.choices import instances
 from ai_assets.protocols.openai_options import options_of
-from ai_assets.protocols.reading import as_answer
+from ai_assets.protocols.reading import as_answer, unpacked
 from ai_assets.storage.digest import Json
 
 if TYPE_CHECKING:
@@ -210,6 +210,8 @@ def _is_strict(schema: Json) -> bool:
 
 def _embedding(body: Any) -> Reply:
     vector = _vector(body["data"][0]["embedding"])
+    if not vector:
+        raise NotAnAnswer("the vector is empty")
     return Reply(vector=vector, usage=_usage(body.get("usage")), model=str(body.get("model") or ""))
 
 
@@ -258,9 +260,10 @@ def _tier(body: Any) -> str | None:
 def _parts(body: Any, weights: Sequence[int]) -> Iterator[str]:
     """An answer about several texts as one answer per text, usage shared out by weight; together exactly the whole."""
     vectors = {int(item["index"]): item["embedding"] for item in body["data"]}
-    if sorted(vectors) != list(range(len(weights))):
+    if len(body["data"]) != len(weights) or sorted(vectors) != list(range(len(weights))):
+        came = plural(len(body["data"]), "vector")
         raise NotAnAnswer(
-            f"{plural(len(weights), 'text was', 'texts were')} sent, and {plural(len(vectors), 'vector')} came back"
+            f"{plural(len(weights), 'text was', 'texts were')} sent, and {came} came back, not one for each"
         )
     usage = _usage(body.get("usage"))
     total, given, passed = sum(weights), 0, 0
@@ -306,6 +309,5 @@ def _logprobs(said: Any) -> tuple[tuple[str, float], ...] | None:
 
 def _vector(given: Any) -> tuple[float, ...]:
     if isinstance(given, str):
-        raw = base64.b64decode(given)
-        return struct.unpack(f"<{len(raw) // 4}f", raw)
+        return unpacked(given)
     return tuple(float(number) for number in given)

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from ai_assets.base.yaml_settings import nearest
 
@@ -82,13 +83,22 @@ def _wrong(name: str, value: Any) -> str | None:
         case "key_header":
             fits, wanted = value in ("api-key", "authorization"), "api-key or authorization"
         case "metrics":
-            fits = isinstance(value, bool) or (isinstance(value, str) and _URL.fullmatch(value) is not None)
+            fits = isinstance(value, bool) or (isinstance(value, str) and _is_address(value))
             wanted = "true, or an address such as http://localhost:8000/metrics"
         case "priority":
             fits, wanted = isinstance(value, bool), "true or false"
         case _:
             return f"the protocol 'openai' knows no option '{name}'{nearest(name, list(NAMES))}"
     return None if fits else f"option '{name}' should be {wanted} (found {value})"
+
+
+def _is_address(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        host = (parts.hostname or "").encode("idna")
+        return bool(host) and parts.port != 0 and _URL.fullmatch(value) is not None
+    except ValueError:
+        return False
 
 
 def _metrics(value: Any) -> str | None:

@@ -45,7 +45,7 @@ def _lacking(error: Exception) -> str:
         case struct.error() | OverflowError():
             return "numbers in it are none, or too large"
         case ValueError():
-            return f"something in it cannot be read ({error})"
+            return "something in it cannot be read"
     return "something in it is of another kind than it should be"
 
 
@@ -57,7 +57,9 @@ def packed(vector: Sequence[float]) -> str:
     try:
         is_finite = math.isfinite(sum(vector))
     except TypeError as error:
-        raise NotAnAnswer(f"a vector holds what is no number: {error}") from error
+        raise NotAnAnswer("a vector holds what is no number") from error
+    if not vector:
+        raise NotAnAnswer("a vector is empty")
     if not is_finite:
         raise NotAnAnswer("a vector holds what is no finite number")
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode("ascii")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ai_assets.inference.settings import Endpoint
 
 PATHS: Mapping[RequestKind, str] = {"embedding": "embed", "rerank": "rerank", "predict": "predict"}
-SERVES: Mapping[str, str] = {"embedding": "embed", "classifier": "predict", "reranker": "rerank"}
+SERVES: Mapping[str, RequestKind] = {"embedding": "embedding", "classifier": "predict", "reranker": "rerank"}
 """`model_type` of `/info`, and what such a server answers."""
 OPTIONS: Mapping[str, type] = {
     "normalize": bool, "truncate": bool, "truncation_direction": str, "prompt_name": str, "raw_scores": bool,
@@ -83,17 +83,18 @@ class TextEmbeddingsInference(Protocol):
         return encode_json({**read[0], "inputs": [body["inputs"] for body in read]}).encode("ascii")
 
     def text(self, headers: Mapping[str, str], raw: bytes) -> str:
-        """How many tokens it read stands in a header, beside an answer that is a bare list."""
+        """How many tokens it read stands in a header: here on the first line, before the answer, a bare list."""
         said = headers.get(TOKENS_HEADER, "")
-        tokens = said if said.isdecimal() and len(said) < 10 else "null"
-        return f'{{"tokens":{tokens},"answer":{raw.decode("utf-8", "replace")}}}'
+        tokens = said if said.isascii() and said.isdecimal() and len(said) < 10 else "null"
+        return f"{tokens}\n{raw.decode('utf-8', 'replace')}"
 
     def split(self, answer: str, bodies: Sequence[bytes]) -> Sequence[str]:
         with as_answer():
-            found = read_json(answer)
-            first = read_json(bodies[0])
-            parts = list(_parts(found["answer"], first, len(bodies)))
-            tokens = found["tokens"]
+            counted_tokens, _, listed = answer.partition("\n")
+            tokens = read_json(counted_tokens)
+            parts = list(_parts(read_json(listed), read_json(bodies[0]), len(bodies)))
+            if len(parts) != len(bodies):
+                raise NotAnAnswer(_miscounted(len(bodies), plural(len(parts), "answer")))
             counted: Sequence[int | None] = [None] * len(parts)
             if tokens is not None:
                 counted = shares(tokens, [len(body) for body in bodies])
@@ -142,13 +143,24 @@ class TextEmbeddingsInference(Protocol):
             found = None
         if status in faults.BUSY_STATUSES or status == 429:
             return NO_LIMITS
-        if status != 200 or not isinstance(found, dict) or "model_id" not in found:
-            return ServerLimits(problem=f"{endpoint.base_url}/info answers HTTP {status} and not as such a server does")
-        model = str(found["model_id"])
+        model = found.get("model_id") if isinstance(found, dict) else None
+        if status != 200 or not isinstance(model, str) or not model:
+            said = "" if status != 200 else " and names no model"
+            return ServerLimits(
+                problem=f"{endpoint.base_url}/info answers HTTP {status}{said}, and not as text-embeddings-inference "
+                "does; correct base_url, which is where that server begins, without a path such as /embed or /v1"
+            )
         if endpoint.llm not in (model, model.rpartition("/")[2]):
             return ServerLimits(problem=f"its 'model' is {endpoint.llm}, and the server runs {model}: write that")
         most = found.get("max_client_batch_size")
-        return ServerLimits(texts_per_request=most if isinstance(most, int) and most > 0 else None)
+        texts = most if isinstance(most, int) and not isinstance(most, bool) and most > 0 else None
+        return ServerLimits(texts_per_request=texts, serves=_serves(found.get("model_type")))
+
+
+def _serves(model_type: Any) -> RequestKind | None:
+    """It says one of them, or an object whose only key is one."""
+    said = next(iter(model_type), None) if isinstance(model_type, dict) else model_type
+    return SERVES.get(said.lower()) if isinstance(said, str) else None
 
 
 def _parts(found: Any, asked: Mapping[str, Any], number_of_texts: int) -> Iterator[dict[str, Json]]:
@@ -157,21 +169,24 @@ def _parts(found: Any, asked: Mapping[str, Any], number_of_texts: int) -> Iterat
         raise NotAnAnswer("the answer is no list")
     if "texts" in asked:
         scores = {int(each["index"]): number(each["score"]) for each in found}
-        if sorted(scores) != list(range(number_of_texts)):
-            raise NotAnAnswer(
-                f"{plural(number_of_texts, 'text was', 'texts were')} sent, and "
-                f"{plural(len(scores), 'score')} came back"
-            )
+        if len(found) != number_of_texts or sorted(scores) != list(range(number_of_texts)):
+            raise NotAnAnswer(_miscounted(number_of_texts, plural(len(found), "score")))
         for place in range(number_of_texts):
             yield {"score": scores[place]}
         return
     if "raw_scores" in asked:
         rows = [found] if found and isinstance(found[0], dict) else found  # of a single text it is no list of lists
         for row in rows:
+            if not row:
+                raise NotAnAnswer("a text has no label")
             yield {"labels": [{"label": str(each["label"]), "score": number(each["score"])} for each in row]}
         return
     for vector in found:
         yield {"vector": packed(vector)}
+
+
+def _miscounted(texts: int, came: str) -> str:
+    return f"{plural(texts, 'text was', 'texts were')} sent, and {came} came back, not one for each"
 
 
 def _error(body: bytes) -> tuple[str, str | None]:

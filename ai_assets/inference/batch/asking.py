@@ -46,6 +46,7 @@ from ai_assets.inference.opening import outside_said
 from ai_assets.inference.prices import estimated_tokens
 from ai_assets.inference.records import Caller, Request, RequestKind, Result, Unanswered
 from ai_assets.inference.settings import BatchSettings, InferenceSettings
+from ai_assets.inference.validation import text_problem
 from ai_assets.storage.leases import Lease
 from ai_assets.storage.state import StateStore, now
 
@@ -191,13 +192,13 @@ class BatchAsker:
         for ticket in tickets.values():  # a key that is missing is named before anything is noted
             hop = _hop_of(ticket)
             key_of_endpoint(hop.name, hop.endpoint)
-        self._recall(tickets, results)
+        self._recall(tickets, results, order)
         left = {place: ticket for place, ticket in tickets.items() if place not in results}
         if left:
             self._claim(left, results, order)
         yield from (results[place] for place in range(len(requests)))
 
-    def _recall(self, tickets: dict[int, CallState], results: dict[int, Result | Pending]) -> None:
+    def _recall(self, tickets: dict[int, CallState], results: dict[int, Result | Pending], order: _Order) -> None:
         """Answers that are there; one that does not fit makes of its request a repair, which may be there too."""
         left = dict(tickets)
         while left:
@@ -210,7 +211,11 @@ class BatchAsker:
                 if reused is None:
                     continue
                 ticket.saved_nusd += reused.cost_nusd
-                result = judged(ticket, reused.hop, reply_of(ticket, reused))
+                reply = reply_of(ticket, reused)
+                result = judged(ticket, reused.hop, reply)
+                if result is None and ticket.claim.unfit and order.began is not None:  # this very wait has asked it
+                    problem = text_problem(ticket.request, reply) or ""
+                    result = unanswered(ticket, reused.hop, "invalid_output", problem)
                 if result is not None:
                     results[place] = result
                     if self.listener is not None:
