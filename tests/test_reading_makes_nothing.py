@@ -57,6 +57,7 @@ READS: Mapping[str, Sequence[str]] = {
 """By command, what it is given; a word that is misspelt or an option may follow its name."""
 WRITES = {
     "adapt", "audit accept-restored", "audit checkpoint", "backfill", "backup", "batches cancel", "batches collect",
+    "batches give-up",
     "budget set", "canary accept", "canary run", "corrections import", "deploy migrate", "deploy render", "desk",
     "forget", "golden draw", "golden fit", "golden import", "golden retire", "held decide", "judge import",
     "keys new", "keys revoke", "keys rotate", "keys vouch", "ledger resolve", "migrate-state", "new", "policy init",

@@ -280,6 +280,7 @@ OTHERWISE = {
     "cost": "by which column it is grouped", "ledger reconcile": "by which column it is grouped",
     "policy try": "in whose name rules are tried; nothing is done", "reviewers key add": "a key of one's own",
     "ledger resolve": "tests/test_ledger_cli.py", "batches cancel": "tests/test_batch_cli.py",
+    "batches give-up": "tests/test_batch_cli.py",
     "shadow start": "asks as `run` does, for a stage that this collection lacks", "judge import": "as golden import",
     "targets rebuild": "tests/test_targets.py", "held decide": "tests/test_holds.py",
 }  # fmt: skip

@@ -4,6 +4,7 @@ It may count more than was reserved: hidden instructions, tokens of reasoning, i
 beyond them it is nonsense, which may not use up a budget, and the reservation is counted.
 """
 
+from ai_assets.base.plural import plural
 from ai_assets.inference.ledger_messages import Hop
 from ai_assets.inference.prices import cost_nusd
 from ai_assets.inference.records import Usage
@@ -21,15 +22,14 @@ def usage_doubt(hop: Hop, usage: Usage | None) -> str | None:
         return None
     into, out = usage.input_tokens, usage.output_tokens
     if usage.cached_tokens > into:
-        return f"the provider counted {usage.cached_tokens:,} cached tokens of {into:,} that went in, which cannot be"
+        cached = plural(usage.cached_tokens, "cached token")
+        return f"the provider counted {cached} of {into:,} that went in, which cannot be"
+    counted = f"the provider counted {plural(into, 'token')} in and {out:,} out"
     if not hop.tokens:
         if hop.reserve_nusd and cost_nusd(hop.price, usage) > TIMES * hop.reserve_nusd:
-            return f"the provider counted {into:,} tokens in and {out:,} out, more than {TIMES} times what was reserved"
+            return f"{counted}, more than {TIMES} times what was reserved"
         return None
     most_into, most_out = hop.tokens - hop.output_tokens, hop.output_tokens
     if into > max(TIMES * most_into, ALWAYS) or out > max(TIMES * most_out, ALWAYS):
-        return (
-            f"the provider counted {into:,} tokens in and {out:,} out, and the call can have had {most_into:,} and "
-            f"{most_out:,} at most"
-        )
+        return f"{counted}, and the call can have had {most_into:,} and {most_out:,} at most"
     return None

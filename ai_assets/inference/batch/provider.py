@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ai_assets.base.home import REHEARSAL_VARIABLE, variable
 from ai_assets.base.masking import without
+from ai_assets.base.plural import plural
 from ai_assets.inference.batch.errors import BatchApiRefused, ProviderSilent, RehearsalForgets
 from ai_assets.inference.dispatch import key_of_endpoint
 from ai_assets.inference.settings import REHEARSAL, Endpoint
@@ -244,7 +245,7 @@ def _within(stream: Any, seconds: float) -> Any:
                 yield piece
                 size += len(piece)
                 if time.monotonic() > until + size / SLOWEST_BYTES_PER_S:
-                    raise TimeoutError(f"only {size:,} bytes of it came in {seconds:,.0f} s")
+                    raise TimeoutError(f"only {plural(size, 'byte')} of it came in {seconds:,.0f} s")
 
         def close(self) -> None:
             stream.close()
