@@ -140,20 +140,25 @@ class Bench:
         tokens = sum(len(text.split()) + 2 for text in texts)
         even = words(len(texts), [max(1, round(tokens / len(texts)) - 2)] * len(texts), seed=3)
         even_tokens = sum(len(text.split()) + 2 for text in even)
-        ours, same, one = [], [], []
+        ours, same, one, alike = [], [], [], []
         for _ in range(REPEATS):
             ours.append(seconds(lambda: model.embed(texts), self.has_cuda))
             same.append(seconds(lambda: bare.embed(texts), self.has_cuda))
             one.append(seconds(lambda: bare.embed(even), self.has_cuda))
+            alike.append(seconds(lambda: model.embed(even), self.has_cuda))
         cosine = least_cosine(model.embed(texts[:256]), bare.embed(texts[:256]))
         model.close()
-        rates = {"ours": tokens / min(ours), "bare_same": tokens / min(same), "bare_one_length": even_tokens / min(one)}
+        rates = {
+            "ours": tokens / min(ours), "bare_same": tokens / min(same), "bare_one_length": even_tokens / min(one),
+            "ours_one_length": even_tokens / min(alike),
+        }  # fmt: skip
         against_same, against_one = rates["ours"] / rates["bare_same"], rates["ours"] / rates["bare_one_length"]
         return {
             "texts": len(texts), "tokens": tokens, "dtype": bare.dtype,
             "texts_per_s": round(len(texts) / min(ours), 1),
             **{f"{name}_tokens_per_s": round(rate) for name, rate in rates.items()},
             "against_bare_same_texts": round(against_same, 3), "against_bare_one_length": round(against_one, 3),
+            "against_ours_one_length": round(rates["ours"] / rates["ours_one_length"], 3),
             "cosine": cosine,
             # Per second of processor without a GPU, which says nothing of one.
             "holds": (min(against_same, against_one) >= WANTED and cosine >= 0.999) if self.has_cuda else None,
