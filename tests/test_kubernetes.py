@@ -224,6 +224,7 @@ def test_a_step_that_is_preempted_ends_by_itself_and_goes_on_in_a_new_pod(
     eventually(lambda: office.calls() > settled, PATIENCE_S)
     (preempted,) = steps_of(cluster, run)
     cluster.nodes.preempt(preempted)
+    assert preempted.got_sigterm.wait(PATIENCE_S)
     asked = office.provider.stats()["calls"]
     eventually(lambda: preempted.ended, PATIENCE_S)
     assert ended_by_itself(preempted)

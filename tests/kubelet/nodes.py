@@ -45,6 +45,8 @@ class PodRun:
     end: ContainerEnd | None = None
     """Of its container; None where none was started."""
     told_to_end: bool = False
+    got_sigterm: threading.Event = field(default_factory=threading.Event)
+    """Its container was sent SIGTERM: on a slow machine seconds after it is told to end."""
     why: str | None = None
     """The reason in its status, if a node ended it: Preempting, Evicted."""
 
@@ -278,6 +280,7 @@ class Nodes:
                 return
             if grace_s > 0:
                 run.container.send(signal.SIGTERM)
+                run.got_sigterm.set()
                 deadline = time.monotonic() + grace_s
                 while not run.ended and time.monotonic() < deadline:
                     time.sleep(0.05)
