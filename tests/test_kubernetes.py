@@ -216,12 +216,13 @@ def test_a_step_that_is_preempted_ends_by_itself_and_goes_on_in_a_new_pod(
     office: ClusterOffice, cluster: OwnCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIGTERM in the middle of calls: some are answered, some are on their way, most were not asked yet."""
-    day, more = DAYS[16], 4 * AT_ONCE
+    day, more = DAYS[16], 8 * AT_ONCE
     invoices(office, day, more, name="more", total="7.00")
     office.provider.configure(latency_ms=1000)
     settled, billed, maybe = office.calls(), office.provider.stats()["billed"], maybe_billed(office)
     run = launched(office, [day])
     eventually(lambda: office.calls() > settled, PATIENCE_S)
+    office.provider.configure(latency_ms=3000)  # the signal may take long, and finds work left
     (preempted,) = steps_of(cluster, run)
     cluster.nodes.preempt(preempted)
     assert preempted.got_sigterm.wait(PATIENCE_S)
