@@ -9,6 +9,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
+class QuietHandler(BaseHTTPRequestHandler):
+    """Reads a request and answers it, and says nothing of it on the terminal."""
+
+    def given(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("content-length") or 0))
+
+    def say(self, status: int, said: bytes) -> None:
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 @contextmanager
 def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     """At an address of this machine, until the block ends."""

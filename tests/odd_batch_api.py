@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from http_servers import serving
+from http_servers import QuietHandler, serving
 
 Answer = tuple[int, Any]
 """A status, and a body: bytes as they are, or what is written as JSON."""
@@ -35,30 +34,23 @@ class OddBatchApi:
     def served(self) -> Iterator["OddBatchApi"]:
         api = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def answer(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                body = self.given()
                 path = self.path.split("?")[0].removeprefix("/v1/")
                 name = api.name_of(self.command, path)
                 api.asked.append(name)
                 usual: Callable[[], Answer] = lambda: getattr(api, f"do_{name}")(path, body)  # noqa: E731
                 with api._lock:
                     status, found = api.instead[name](usual) if name in api.instead else usual()
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
                 if callable(found):  # it answers piece by piece, until the client has had enough
+                    self.send_response(status)
                     self.end_headers()
                     found(self.wfile)
                     return
-                said = found if isinstance(found, bytes) else json.dumps(found).encode()
-                self.send_header("content-length", str(len(said)))
-                self.end_headers()
-                self.wfile.write(said)
+                self.say(status, found if isinstance(found, bytes) else json.dumps(found).encode())
 
             do_GET = do_POST = answer  # noqa: N815
-
-            def log_message(self, *_: object) -> None:
-                pass
 
         with serving(Handler) as address:
             self.url = f"{address}/v1"

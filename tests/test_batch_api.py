@@ -4,14 +4,13 @@ import datetime
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import eventually
 from engines import CALLER, one, questions, rows
-from http_servers import serving
+from http_servers import QuietHandler, serving
 from provider import Provider
 
 from ai_assets.inference.batch.asking import BatchAsker
@@ -33,20 +32,12 @@ REQUESTS: dict[str, Callable[[BatchProvider, Path], Any]] = {
 def answering(body: str, others: Mapping[str, str] = {}) -> Iterator[str]:
     """The same to whatever is asked, but for what has one of these in its path."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def answer(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length") or 0))
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            said = next((each for part, each in others.items() if part in self.path), body).encode()
-            self.send_header("content-length", str(len(said)))
-            self.end_headers()
-            self.wfile.write(said)
+            self.given()
+            self.say(200, next((each for part, each in others.items() if part in self.path), body).encode())
 
         do_GET = do_POST = answer  # noqa: N815
-
-        def log_message(self, *_: object) -> None:
-            pass
 
     with serving(Handler) as url:
         yield f"{url}/v1"

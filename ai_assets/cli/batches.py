@@ -82,42 +82,39 @@ def show(named: Named, as_json: AsJson = False) -> None:
 def cancel(named: Named, by: By = None, as_json: AsJson = False) -> None:
     """Stop a batch. What was done by then is paid and kept; the rest is free, and no run asks for it by itself. For an
     administrator of its collection, by password; where nobody is known yet, the name is only noted."""
-    stopped, job = _ended_by(named, by, "cancelling a batch", Collector.cancel)
-    if as_json:
-        print_json(job)
-    else:
-        console.print(
-            f"Batch {job['job']} {stopped}; what was done by then is collected. Go on with the rest: "
-            f"ai-assets run {job['collection']}"
-        )
+    told = "{}; what was done by then is collected. Go on with the rest: ai-assets run {}"
+    _end(named, by, "cancelling a batch", Collector.cancel, told, as_json=as_json)
 
 
 @app.command("give-up")
 def give_up(named: Named, by: By = None, as_json: AsJson = False) -> None:
     """Wait for a batch no longer, whatever its provider says. Lines without a result are kept as maybe billed, and the
     next run asks them again unless the stage holds them. For whoever may cancel it."""
-    stopped, job = _ended_by(named, by, "giving a batch up", Collector.give_up)
-    if as_json:
-        print_json(job)
-    else:
-        console.print(
-            f"Batch {job['job']} {stopped}. What may have been billed: ai-assets ledger ambiguous    "
-            f"go on: ai-assets run {job['collection']}"
-        )
+    told = "{}. What may have been billed: ai-assets ledger ambiguous    go on: ai-assets run {}"
+    _end(named, by, "giving a batch up", Collector.give_up, told, as_json=as_json)
 
 
-def _ended_by(
-    named: str, by: str | None, act: str, end: Callable[[Collector, BatchJob, str], str]
-) -> tuple[str, dict[str, Any]]:
-    """What became of it, in words, and the batch as it is then."""
+def _end(
+    named: str,
+    by: str | None,
+    act: str,
+    end: Callable[[Collector, BatchJob, str], str],
+    told: str,
+    *,
+    as_json: bool,
+) -> None:
+    """`told`: with what became of the batch, and its collection."""
     places, who = stores(), administrator(by)
     with places.state.read() as connection:
         job = _the_one(connection, named)
     require_admin(who, job.collection, act)
     with Collector(Catalog(home()).inference_of(job.collection), places.state) as collector:
-        stopped = end(collector, job, who.name if who else person(by))
+        became = end(collector, job, who.name if who else person(by))
+    if not as_json:
+        console.print(f"Batch {job.job_id} {told.format(became, job.collection)}")
+        return
     with places.state.read() as connection:
-        return stopped, _described(connection, jobs.get(connection, job.job_id))
+        print_json(_described(connection, jobs.get(connection, job.job_id)))
 
 
 @app.command("collect")

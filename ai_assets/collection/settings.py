@@ -13,6 +13,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ai_assets.base.compute import ComputeSettings
+from ai_assets.base.device_names import DeviceChoice
 from ai_assets.base.due import WithDeadline
 from ai_assets.base.plural import plural
 from ai_assets.base.window_settings import Windows, hours_of, known_timezone
@@ -174,7 +175,7 @@ class EmbeddingSettings(Strict):
     """Without a route; all but the first load a model here."""
     llm: str | None = Field(default=None, alias="model", min_length=1)
     """Of that backend: a folder relative to this file, or an installed package that has one inside."""
-    device: str | None = Field(default=None, pattern=r"^(auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?)$")
+    device: DeviceChoice | None = None
     """Where it runs; `auto`, the default, takes a GPU where there is one."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] | None = None
     """How numbers are computed; `auto`, the default, halves them where that gives the same vectors."""

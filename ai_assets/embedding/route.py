@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ai_assets.base.plural import plural
 from ai_assets.base.windows import ALWAYS, INTERACTIVE, Opening, WeeklyHours, earliest
 from ai_assets.embedding.errors import EmbeddingFailed, QueryNotEmbedded, VectorUnusable
 from ai_assets.embedding.spec import Embedding, EmbeddingMaker
@@ -148,7 +147,7 @@ class RouteEmbedder(EmbeddingMaker):
                     continue
                 vector = self._unit(result)
                 if isinstance(vector, EmbeddingRefusal):
-                    misfits.append((place, passage, vector, (result.endpoint, len(result.vector))))
+                    misfits.append((place, passage, vector, None))
                     continue
                 embedded += 1
                 if result.reused:
@@ -189,12 +188,10 @@ class RouteEmbedder(EmbeddingMaker):
         )
 
     def _unit(self, answer: Answer) -> np.ndarray | EmbeddingRefusal:
+        """Of an answer, whose vector has the length that the request expects (`text_problem`)."""
         import numpy as np
 
         vector = np.array(answer.vector, dtype=np.float64)
-        if len(vector) != self.dimensions:
-            found = f"its vector has {plural(len(vector), 'number')}, and {self.dimensions} are declared"
-            return EmbeddingRefusal("invalid_output", found)
         if not vector.any():  # a blank text is asked of nobody
             return EmbeddingRefusal("invalid_output", "all numbers of its vector are 0, which says nothing of the text")
         length = float(np.sqrt(np.add.reduce(np.square(vector))))

@@ -46,12 +46,9 @@ class Balance:
     def left_nusd(self) -> int:
         return self.limit_nusd - self.spent_nusd - self.reserved_nusd - self.held_nusd - self.earmarked_nusd
 
-    def could_ever_hold(self, amount_nusd: int) -> bool:
-        """Whether it would fit if every call in flight turned out to be free."""
-        return self.left_nusd + self.reserved_nusd >= amount_nusd
-
-    def could_hold_without(self, batches_nusd: int, amount_nusd: int) -> bool:
-        """The same while batches keep so much of what is reserved: they may take a day."""
+    def could_ever_hold(self, amount_nusd: int, *, batches_nusd: int = 0) -> bool:
+        """Whether it would fit if every call in flight turned out to be free, but for what batches have reserved, which
+        may take a day."""
         return self.left_nusd + self.reserved_nusd - batches_nusd >= amount_nusd
 
 

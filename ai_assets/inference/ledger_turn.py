@@ -317,7 +317,7 @@ class LedgerTurn:
         missing = amount_nusd - own.get(account.budget, 0)
         final = not balance.could_ever_hold(missing)
         held = {} if final else self._held_by_batches(account.budget, in_batch=claim.hops[claim.at].in_batch)
-        batches = tuple(sorted(held)) if not balance.could_hold_without(sum(held.values()), missing) else ()
+        batches = tuple(sorted(held)) if not balance.could_ever_hold(missing, batches_nusd=sum(held.values())) else ()
         return BudgetShortage(
             account=account, balance=balance, amount_nusd=amount_nusd, final=final, batches=batches
         )  # fmt: skip

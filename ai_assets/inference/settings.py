@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from ai_assets.base.device_names import DeviceName
+from ai_assets.base.hosts import is_host
 from ai_assets.base.kinds import EMBED, STAGE_KINDS
 from ai_assets.base.tenants import NO_TENANTS, Tenants
 from ai_assets.base.window_settings import Windows, hours_of
@@ -288,21 +290,13 @@ def _normal_url(value: str) -> str:
         usable = False
     if not usable or parts.scheme not in ("http", "https"):
         raise ValueError(f"'{value}' is not such as https://api.openai.com/v1")
-    if not _is_host(parts.hostname or ""):
+    if not is_host(parts.hostname or ""):
         raise ValueError(f"'{parts.hostname}' is no name of a host: between its dots are 1 to 63 characters each")
     path = parts.path.rstrip("/")
     for added in ("/chat/completions", "/completions", "/embeddings"):
         if path.endswith(added):
             raise ValueError(f"'{value}' should end before {added}, which is added to it")
     return f"{parts.scheme}://{parts.netloc}{path}"
-
-
-def _is_host(name: str) -> bool:
-    try:
-        name.encode("idna")
-    except UnicodeError:
-        return False
-    return True
 
 
 def _repeated(values: Iterable[object]) -> Iterator[int]:
@@ -342,9 +336,6 @@ class Device(Strict):
             said = "both" if self.free else "neither"
             raise ValueError(f"a device has either 'usd_per_hour' or 'free: true', and this one has {said}")
         return self
-
-
-DeviceName = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:(0|[1-9][0-9]?))?)$")]
 
 
 class RouteRule(Strict):

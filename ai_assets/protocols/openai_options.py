@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ai_assets.base.hosts import is_host
 from ai_assets.base.yaml_settings import nearest
 
 if TYPE_CHECKING:
@@ -95,8 +96,7 @@ def _wrong(name: str, value: Any) -> str | None:
 def _is_address(value: str) -> bool:
     try:
         parts = urlsplit(value)
-        host = (parts.hostname or "").encode("idna")
-        return bool(host) and parts.port != 0 and _URL.fullmatch(value) is not None
+        return is_host(parts.hostname or "") and parts.port != 0 and _URL.fullmatch(value) is not None
     except ValueError:
         return False
 

@@ -1,7 +1,6 @@
 """What stands for an answer that a batch is to bring, and what so many of them wait for."""
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ai_assets.inference.records import Request
@@ -45,8 +44,4 @@ class AwaitedCalls:
     @property
     def budgets(self) -> tuple[str, ...]:
         """Whose money is held."""
-        return budgets_of(self.held)
-
-
-def budgets_of(held: Iterable[HeldBudget]) -> tuple[str, ...]:
-    return tuple(sorted({each.name for each in held}))
+        return tuple(sorted({each.name for each in self.held}))

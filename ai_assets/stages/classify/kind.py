@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from ai_assets.base.device_names import DeviceChoice
 from ai_assets.base.yaml_settings import Strict, refuse, wrong
 from ai_assets.stages.base import PromptStage, Row
 from ai_assets.stages.classify.label_text import NamedLabels, alike, named_labels
@@ -96,7 +97,7 @@ class ClassifyStage(PromptStage):
     """Without a route. `torch`: a sequence classifier that is loaded here, and given the text alone."""
     llm: str | None = Field(default=None, alias="model", min_length=1)
     """Of `torch`: a folder relative to this file, or an installed package that has one inside."""
-    device: str | None = Field(default=None, pattern=r"^(auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?)$")
+    device: DeviceChoice | None = None
     """Where it runs; `auto`, the default, takes a GPU where there is one."""
     ask: Literal["chat", "predict"] = "chat"
     """On a route: a chat model is asked in words, a classification model (`tei`, `kserve`) for its own labels."""
