@@ -16,7 +16,7 @@ from ai_assets.inference.batch.asking import BatchAsker
 from ai_assets.inference.batch.collecting import Collector
 from ai_assets.inference.batch.lines import LineResult, head_of, read_results, request_line
 from ai_assets.inference.records import Answer, Caller, Request
-from ai_assets.inference.settings import InferenceSettings
+from ai_assets.inference.settings import BatchSettings, InferenceSettings
 from ai_assets.storage.state import StateStore
 from bench.measure import ROOT, Figure
 from tests.provider import Provider
@@ -45,7 +45,7 @@ def measure() -> list[Figure]:
 def _file_work() -> tuple[float, float]:
     body = json.dumps({"model": "small", "messages": [{"role": "user", "content": TEXT}], "max_tokens": 64}).encode()
     keys = [f"{number:040x}" for number in range(LINES)]
-    head = head_of("/v1/chat/completions")
+    head = head_of(BatchSettings(), "chat")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "requests.jsonl"
         started = time.perf_counter()

@@ -132,6 +132,8 @@ class Provider:
         while True:
             after = f"&after={found[-1]['id']}" if found else ""
             page = _checked(requests.get(f"{self.url}/batches?limit=100{after}", timeout=300))
+            if isinstance(page, list):  # as Together has it, all at once
+                return page
             found += page["data"]
             if not page["has_more"]:
                 return found

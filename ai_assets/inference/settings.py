@@ -23,7 +23,7 @@ from ai_assets.base.yaml_settings import Strict, nearest, refuse, wrong
 from ai_assets.extensions import Options
 from ai_assets.inference.canary_settings import CanarySettings
 from ai_assets.inference.price_hours import wrong_hours
-from ai_assets.inference.records import RETRYABLE, ErrorClass
+from ai_assets.inference.records import RETRYABLE, ErrorClass, RequestKind
 from ai_assets.inference.share_settings import Shares
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=60)]
@@ -117,6 +117,9 @@ BATCH_FILL = 0.95
 """Of the provider's limit of bytes: what a shard takes, for providers count the form around the file too."""
 
 
+BatchWire = Literal["openai", "together"]
+
+
 class BatchSettings(Strict):
     """What the provider's Batch API takes and costs; see docs/batch.md for providers."""
 
@@ -124,6 +127,8 @@ class BatchSettings(Strict):
     """What a line costs of the endpoint's price: `0.5` is half. Not needed where `prices` has one of `tier: batch`."""
     prefix: str = Field(default="/v1", pattern=r"^(/[A-Za-z0-9._-]+)*$", max_length=100)
     """Before the path in each line: `/v1`, or empty."""
+    wire: BatchWire = "openai"
+    """Whose Batch API it speaks: Together's has other requests and answers, and takes chats alone."""
     max_lines: int = Field(default=50_000, ge=1, le=1_000_000)
     max_mb: float = Field(default=200.0, gt=0, le=2000)
     """Megabytes (millions of bytes) of one file."""
@@ -143,6 +148,9 @@ class BatchSettings(Strict):
     @property
     def most_bytes(self) -> int:
         return int(self.max_mb * 1_000_000 * BATCH_FILL)
+
+    def takes(self, kind: RequestKind) -> bool:
+        return self.wire == "openai" or kind == "chat"
 
 
 class Endpoint(Strict):
@@ -256,6 +264,9 @@ class Endpoint(Strict):
         yield from wrong_hours(self.prices, BATCH_TIER, DEFAULT_TIER)
         if self.tier is not None and (problem := self.unpriced(self.tier)) is not None:
             yield wrong(problem, "tier")
+
+    def has_batches_of(self, kind: RequestKind) -> bool:
+        return self.batch is not None and self.batch.takes(kind)
 
     def unpriced(self, tier: str) -> str | None:
         """Why calls cannot be asked of it at this tier: what they cost is not known."""

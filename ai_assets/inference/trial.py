@@ -15,7 +15,7 @@ from ai_assets.inference.errors import EndpointDown, RouteUnknown
 from ai_assets.inference.prices import call_price
 from ai_assets.inference.records import NO_USAGE, RETRYABLE, Answer, Caller, Request, RequestKind
 from ai_assets.inference.rehearsal import RehearsalProvider
-from ai_assets.inference.settings import REHEARSAL, Endpoint, InferenceSettings
+from ai_assets.inference.settings import REHEARSAL, BatchWire, Endpoint, InferenceSettings
 from ai_assets.inference.trial_reach import Reach, listed, reach
 from ai_assets.protocols.registry import protocol_of
 from ai_assets.storage.digest import Json
@@ -200,18 +200,31 @@ def _broken_off(name: str, endpoint: Endpoint, error: Exception) -> Trial:
 
 def _batched(found: Trial, endpoint: Endpoint, timeout_s: float) -> Trial:
     """Stages of `tier: batch` would find out only once they have asked."""
-    from ai_assets.inference.batch.errors import BatchApiRefused, ProviderSilent
-    from ai_assets.inference.batch.provider import BatchProvider
+    problem = _no_batches(found.endpoint, endpoint, timeout_s)
+    if problem is None:
+        return replace(found, batches=True)
+    assert endpoint.batch is not None
+    wire: BatchWire = "openai" if endpoint.batch.wire == "together" else "together"
+    other = endpoint.model_copy(update={"batch": endpoint.batch.model_copy(update={"wire": wire})})
+    said = f"It declares `batch`, and its batches cannot be listed ({_short(problem)})"
+    if _no_batches(found.endpoint, other, timeout_s) is None:
+        said = f"{said}; they can with `wire: {wire}` under `batch`. As it is"
+    return replace(found, batches=False, notes=(*found.notes, f"{said}: stages of `tier: batch` would fail there."))
 
-    provider = BatchProvider(found.endpoint, endpoint, timeout_s=timeout_s)
+
+def _no_batches(name: str, endpoint: Endpoint, timeout_s: float) -> str | None:
+    """Why its batches cannot be listed."""
+    from ai_assets.inference.batch.errors import BatchApiRefused, ProviderSilent
+    from ai_assets.inference.batch.provider import provider_of
+
+    provider = provider_of(name, endpoint, timeout_s=timeout_s)
     try:
         provider.reach()
     except (BatchApiRefused, ProviderSilent) as error:
-        said = f"It declares `batch`, and its batches cannot be listed ({_short(str(error))})"
-        return replace(found, batches=False, notes=(*found.notes, f"{said}: stages of `tier: batch` would fail there."))
+        return str(error)
     finally:
         provider.close()
-    return replace(found, batches=True)
+    return None
 
 
 def _reached(found: Trial, seen: Reach) -> Trial:

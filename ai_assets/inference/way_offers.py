@@ -53,7 +53,8 @@ def offers_of(
     has_tiers = not endpoint.free and asks_for in protocol_of(endpoint.protocol).tiered
     flex_price = price_at(endpoint, today, FLEX) if has_tiers else None
     sync, flex, no_room = _paces(connection, name, endpoint)
-    by_batch = None if no_batch is not None else next((each for each in names if settings.endpoints[each].batch), None)
+    taking = (each for each in names if settings.endpoints[each].has_batches_of(asks_for))
+    by_batch = None if no_batch is not None else next(taking, None)
     turnaround = stopping = None
     if by_batch is not None:
         turnaround, stopping = batch_history(connection, by_batch, settings.endpoints[by_batch], at)

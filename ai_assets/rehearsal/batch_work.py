@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ai_assets.rehearsal import faults
+from ai_assets.rehearsal import faults, together
 from ai_assets.rehearsal.calls import ReceivedCall, read_request
 from ai_assets.rehearsal.chat import ChatRequest
 from ai_assets.rehearsal.errors import Refusal
@@ -17,6 +17,7 @@ from ai_assets.rehearsal.settings import UNBILLED, FaultKind
 from ai_assets.rehearsal.wire import GARBAGE
 
 WINDOW_S = 24 * 3600
+ENDED = ("completed", "failed", "expired", "cancelled")
 _STEPS = 10
 CLOCK_S = 0.01
 """The clock may be set meanwhile, and is looked at so often."""
@@ -76,6 +77,14 @@ class Batch:
     error_file_id: str | None = None
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def expires_at(self) -> int:
+        return self.created_at + WINDOW_S
+
+    @property
+    def ended_at(self) -> int | None:
+        return self.times.get(f"{self.status}_at") if self.status in ENDED else None
+
     def enter(self, status: str, at: float) -> None:
         self.status = status
         self.times[f"{status}_at"] = int(at)
@@ -93,7 +102,7 @@ class Batch:
             "output_file_id": self.output_file_id,
             "error_file_id": self.error_file_id,
             "created_at": self.created_at,
-            "expires_at": self.created_at + WINDOW_S,
+            "expires_at": self.expires_at,
             **{f"{name}_at": self.times.get(f"{name}_at") for name in moments},
             "request_counts": {"total": self.total, "completed": self.completed, "failed": self.failed},
             "metadata": self.metadata,
@@ -125,7 +134,7 @@ class BatchWork:
         batch, seconds = self._batch, self._session.behaviour.batch_seconds
         began = self._session.now()
         await self._pause_until(began + seconds * _VALIDATION_SHARE)
-        lines, batch.errors = read_lines(self._content, batch.endpoint)
+        lines, batch.errors = read_lines(self._content, None if self._is_togethers else batch.endpoint)
         if batch.errors:
             batch.enter("failed", self._session.now())
             return
@@ -157,6 +166,10 @@ class BatchWork:
         self._write()
         ended = "cancelled" if batch.cancelled.is_set() else "expired" if self._expired else "completed"
         batch.enter(ended, self._session.now())
+
+    @property
+    def _is_togethers(self) -> bool:
+        return self._session.behaviour.batch_wire == "together"
 
     def _tokens(self, line: BatchLine) -> int:
         try:
@@ -220,12 +233,18 @@ class BatchWork:
             self._answers.append(GARBAGE + b"\n")
             return
         self._billed.append(call.digest)
+        body = json.loads(said)
         self._answers.append(
-            _line(line, {"status_code": 200, "request_id": _request_id(line), "body": json.loads(said)})
-        )
+            _written(together.result(line.custom_id, body)) if self._is_togethers
+            else _line(line, {"status_code": 200, "request_id": _request_id(line), "body": body})
+        )  # fmt: skip
 
     def _fail(self, line: BatchLine, refused: Refusal) -> None:
         self._batch.failed += 1
+        if self._is_togethers:
+            error: Any = refused.body["error"]
+            self._errors.append(_written(together.failure(line.custom_id, error)))
+            return
         response = {"status_code": refused.status, "request_id": _request_id(line), "body": refused.body}
         self._errors.append(_line(line, response))
 
@@ -234,6 +253,8 @@ class BatchWork:
         self._leave(line, "batch_expired", "This request could not be executed before the completion window expired.")
 
     def _leave(self, line: BatchLine, code: str, message: str) -> None:
+        if self._is_togethers:
+            return  # nothing is said of it
         self._batch.failed += 1
         self._errors.append(_line(line, None, {"code": code, "message": message}))
 
@@ -252,8 +273,8 @@ def _refusal(fault: FaultKind, session: RehearsalSession) -> Refusal | None:
     return refused
 
 
-def read_lines(content: bytes, endpoint: str) -> tuple[list[BatchLine], list[dict[str, Any]]]:
-    """The requests of a file, or all that is wrong with it."""
+def read_lines(content: bytes, endpoint: str | None) -> tuple[list[BatchLine], list[dict[str, Any]]]:
+    """The requests of a file, or all that is wrong with it. Without an endpoint no line has to name one."""
     lines: list[BatchLine] = []
     errors: list[dict[str, Any]] = []
     seen: set[str] = set()
@@ -281,9 +302,9 @@ def read_lines(content: bytes, endpoint: str) -> tuple[list[BatchLine], list[dic
             message = f"The custom_id '{custom_id}' for this request is a duplicate of another request."
             message += " The custom_id parameter must be unique for each request in a batch."
             wrong(number, "duplicate_custom_id", message, "custom_id")
-        elif found.get("method") != "POST":
+        elif endpoint is not None and found.get("method") != "POST":
             wrong(number, "invalid_method", "Only 'POST' is supported.", "method")
-        elif found.get("url") != endpoint:
+        elif endpoint is not None and found.get("url") != endpoint:
             wrong(number, "mismatched_url", f"The URL of this request is not the batch's endpoint {endpoint}.", "url")
         else:
             lines.append(BatchLine(custom_id=custom_id, body=body))
@@ -298,10 +319,13 @@ def _request_id(line: BatchLine) -> str:
 
 
 def _line(line: BatchLine, response: Mapping[str, Any] | None, error: Mapping[str, Any] | None = None) -> bytes:
-    value = {
+    return _written({
         "id": f"batch_{_request_id(line)}",
         "custom_id": line.custom_id,
         "response": response,
         "error": error,
-    }
+    })  # fmt: skip
+
+
+def _written(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"

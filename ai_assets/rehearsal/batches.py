@@ -5,7 +5,8 @@ from typing import Any
 
 from aiohttp import web
 
-from ai_assets.rehearsal.batch_work import CLOCK_S, Batch, BatchWork, StoredFile
+from ai_assets.rehearsal import together
+from ai_assets.rehearsal.batch_work import CLOCK_S, ENDED, Batch, BatchWork, StoredFile
 from ai_assets.rehearsal.calls import CHAT, EMBEDDINGS
 from ai_assets.rehearsal.daily_usage import key_id_of
 from ai_assets.rehearsal.errors import Refusal
@@ -13,8 +14,6 @@ from ai_assets.rehearsal.session import RehearsalSession
 from ai_assets.rehearsal.settings import BatchRequestKind
 from ai_assets.rehearsal.wire import close, json_body, json_response, reset, unknown_url
 
-_ENDPOINTS = (CHAT, EMBEDDINGS)
-_ENDED = ("completed", "failed", "expired", "cancelled")
 _DEFAULT_PAGE = 20
 _LARGEST_PAGE = 100
 
@@ -66,12 +65,12 @@ class BatchDesk:
 
     async def _done(self, request: web.BaseRequest) -> web.StreamResponse:
         match (request.method, request.path.removeprefix("/v1/").split("/")):
-            case "POST", ["files"]:
+            case "POST", ["files", *rest] if rest == (["upload"] if self._is_togethers else []):
                 return await self._upload(request)
             case "GET", ["files"]:
                 return self._list_files(request)
             case "GET", ["files", id_]:
-                return json_response(self._file(id_).shown())
+                return json_response(self._file_shown(self._file(id_)))
             case "GET", ["files", id_, "content"]:
                 return await self._content(request, self._file(id_))
             case "POST", ["batches"]:
@@ -79,11 +78,23 @@ class BatchDesk:
             case "GET", ["batches"]:
                 return self._list(request)
             case "GET", ["batches", id_]:
-                return json_response(self._batch(id_).shown())
+                return json_response(self._shown(self._batch(id_)))
             case "POST", ["batches", id_, "cancel"]:
                 return self._cancel(self._batch(id_))
             case _:
                 raise unknown_url(request)
+
+    @property
+    def _is_togethers(self) -> bool:
+        return self._session.behaviour.batch_wire == "together"
+
+    def _shown(self, batch: Batch) -> dict[str, Any]:
+        if self._is_togethers:
+            return together.batch_shown(batch, input_bytes=len(self._file(batch.input_file_id).content))
+        return batch.shown()
+
+    def _file_shown(self, stored: StoredFile) -> dict[str, Any]:
+        return together.file_shown(stored) if self._is_togethers else stored.shown()
 
     def _file(self, id_: str) -> StoredFile:
         if id_ not in self._files:
@@ -103,11 +114,15 @@ class BatchDesk:
         uploaded, purpose = form.get("file"), form.get("purpose")
         if not isinstance(uploaded, web.FileField):
             raise Refusal(400, "'file' is a required property", param="file")
-        if not isinstance(purpose, str) or purpose != "batch":
-            raise Refusal(400, f"{purpose!r} is not one of ['batch'] - 'purpose'", param="purpose")
-        stored = self._store(uploaded.filename, uploaded.file.read(), purpose)
+        wanted = together.PURPOSE if self._is_togethers else "batch"
+        if purpose != wanted:
+            raise Refusal(400, f"{purpose!r} is not one of ['{wanted}'] - 'purpose'", param="purpose")
+        name = form.get("file_name") if self._is_togethers else uploaded.filename
+        if not isinstance(name, str):
+            raise Refusal(400, "'file_name' is a required property", param="file_name")
+        stored = self._store(name, uploaded.file.read(), wanted)
         uploaded.file.close()
-        return json_response(stored.shown())
+        return json_response(self._file_shown(stored))
 
     def _store(self, name: str, content: bytes, purpose: str) -> StoredFile:
         id_ = f"file-{len(self._files) + 1:024d}"
@@ -139,13 +154,15 @@ class BatchDesk:
         declared = await json_body(request, self._session.behaviour)
         if not isinstance(declared, dict):
             raise Refusal(400, "Invalid request: the body is no JSON object.")
+        endpoints = (CHAT,) if self._is_togethers else (CHAT, EMBEDDINGS)
+        declared = {**({"completion_window": "24h"} if self._is_togethers else {}), **declared}
         for name in ("input_file_id", "endpoint", "completion_window"):
             if not isinstance(declared.get(name), str):
                 message = f"Missing required parameter: '{name}'."
                 raise Refusal(400, message, code="missing_required_parameter", param=name)
         stored = self._file(declared["input_file_id"])
-        if declared["endpoint"] not in _ENDPOINTS:
-            message = f"Invalid value: '{declared['endpoint']}'. Supported values are: {', '.join(_ENDPOINTS)}."
+        if declared["endpoint"] not in endpoints:
+            message = f"Invalid value: '{declared['endpoint']}'. Supported values are: {', '.join(endpoints)}."
             raise Refusal(400, message, code="invalid_value", param="endpoint")
         if declared["completion_window"] != "24h":
             message = f"Invalid value: '{declared['completion_window']}'. Value must be '24h'."
@@ -163,7 +180,8 @@ class BatchDesk:
         task = asyncio.create_task(BatchWork(self._session, batch, stored.content, self._store, self._queued).run())
         self._working.add(task)
         task.add_done_callback(self._working.discard)
-        return json_response(batch.shown())
+        shown = self._shown(batch)
+        return json_response({"job": shown, "warning": ""} if self._is_togethers else shown)
 
     def forget(self) -> None:
         """All files and batches, those that are being worked on included."""
@@ -173,28 +191,31 @@ class BatchDesk:
         self._batches.clear()
 
     def _queued(self) -> int:
-        return sum(batch.tokens for batch in self._batches.values() if batch.status not in _ENDED)
+        return sum(batch.tokens for batch in self._batches.values() if batch.status not in ENDED)
 
     def _list(self, request: web.BaseRequest) -> web.StreamResponse:
-        return _page(request, [batch.shown() for batch in reversed(self._batches.values())])
+        found = [self._shown(batch) for batch in reversed(self._batches.values())]
+        return json_response(found) if self._is_togethers else _page(request, found)
 
     def _list_files(self, request: web.BaseRequest) -> web.StreamResponse:
+        if self._is_togethers:
+            return json_response({"data": [self._file_shown(each) for each in self._files.values()]})
         purpose, newest_first = request.query.get("purpose"), request.query.get("order", "desc") == "desc"
         found = [each.shown() for each in self._files.values() if purpose in (None, each.purpose)]
         return _page(request, found[::-1] if newest_first else found)
 
     def _cancel(self, batch: Batch) -> web.StreamResponse:
-        if batch.status in _ENDED:
+        if batch.status in ENDED:
             raise Refusal(409, f"Cannot cancel a batch with status '{batch.status}'.")
         if batch.status != "cancelling":
             batch.enter("cancelling", self._session.now())
             batch.cancelled.set()
-        return json_response(batch.shown())
+        return json_response(self._shown(batch))
 
 
 def _kind_of(request: web.BaseRequest) -> BatchRequestKind:
     match (request.method, request.path.removeprefix("/v1/").split("/")):
-        case "POST", ["files"]:
+        case "POST", ["files", *_]:
             return "upload"
         case "GET", ["files"]:
             return "list_files"

@@ -76,6 +76,8 @@ class Behaviour(BaseModel):
     """Of the clock that batches go by: setting it advances them by hours in no time."""
     batch_queue_tokens: int | None = Field(default=None, ge=1)
     """Input tokens of all unended batches together; one that passes it fails after it was created."""
+    batch_wire: Literal["openai", "together"] = "openai"
+    """Whose files and batches it has."""
     context_tokens: int = Field(default=128_000, ge=1)
     max_body_mb: float = Field(default=50.0, gt=0)
     models: tuple[str, ...] = ()

@@ -21,9 +21,9 @@ from ai_assets.inference.batch import jobs
 from ai_assets.inference.batch.errors import BatchRefused, BatchRefusedGoesOn, RawInBatch
 from ai_assets.inference.batch.job_deadline import JobDeadline
 from ai_assets.inference.batch.jobs import BatchJob
-from ai_assets.inference.batch.lines import head_of, request_line, url_of
+from ai_assets.inference.batch.lines import head_of, request_line
 from ai_assets.inference.batch.pending import AwaitedCalls, HeldBudget, Pending
-from ai_assets.inference.batch.provider import BatchProvider
+from ai_assets.inference.batch.provider import BatchProvider, provider_of
 from ai_assets.inference.batch.standing import Given, Verdict, given_of, verdict
 from ai_assets.inference.batch.submitting import Submitting
 from ai_assets.inference.call_listener import CallListener
@@ -359,7 +359,7 @@ class BatchAsker:
             raise LeaseBusy(job.lease, holder, 0.0)
         path = self._folder.path / f"{job.job_id}.jsonl"
         out = path.open("wb", buffering=2**20)
-        head = head_of(url_of(hop.endpoint.batch.prefix, kind))
+        head = head_of(hop.endpoint.batch, kind)
         ledger = Ledger(self.state.dialect, job.owner_id)
         return _Filling(job, lease, ledger, path, out, head, hop.endpoint.batch)
 
@@ -367,7 +367,7 @@ class BatchAsker:
         name = filling.job.endpoint
         endpoint = self.settings.endpoints[name]
         if name not in self._providers:
-            self._providers[name] = BatchProvider(name, endpoint)
+            self._providers[name] = provider_of(name, endpoint)
         return Submitting(self.state, filling.lease, filling.job, endpoint, self._providers[name], self.step)
 
     def _submit(self, key: _FileKey) -> None:

@@ -18,7 +18,7 @@ from ai_assets.inference.batch.buffers import BY_DEADLINE, Buffers
 from ai_assets.inference.batch.errors import BatchApiRefused, BatchBusy, BatchEndpointGone, ProviderSilent
 from ai_assets.inference.batch.jobs import BatchJob
 from ai_assets.inference.batch.lines import LineProblem, LineResult, read_results
-from ai_assets.inference.batch.provider import STATES, BatchProvider, RemoteBatch
+from ai_assets.inference.batch.provider import STATES, BatchProvider, RemoteBatch, provider_of
 from ai_assets.inference.batch.settling import Settling
 from ai_assets.inference.batch.submitting import NEVER_CREATED, NEVER_LISTED, TOKEN_LIMIT, Submitting
 from ai_assets.inference.ledger_clock import Clock, store_clock
@@ -249,7 +249,7 @@ class Collector:
                     f"batch {job.job_id}: the provider calls it '{remote.state}', which is no state of a Batch API. "
                     f"Where that does not pass: ai-assets batches give-up {job.job_id}"
                 )
-            values = {"provider_state": remote.state, "provider_done": remote.completed + remote.failed}
+            values = {"provider_state": remote.state, "provider_done": remote.done_of(job.lines)}
             if values != {name: getattr(job, name) for name in values}:
                 with submitting.lease.fenced() as connection:
                     submitting.job = jobs.change(connection, job, **values)
@@ -318,7 +318,7 @@ class Collector:
         with submitting.lease.fenced() as connection:
             submitting.job = jobs.change(
                 connection, job, state="ended", ended_at=now(), provider_state=remote.state if remote else "gone",
-                provider_done=(remote.completed + remote.failed) if remote else job.provider_done,
+                provider_done=remote.done_of(job.lines) if remote else job.provider_done,
                 unknown_lines=settled.unknown, message=storable("; ".join(filter(None, notes))),
                 turnaround_s=remote.turnaround_s if remote else None, cancel_s=remote.cancel_s if remote else None,
             )  # fmt: skip
@@ -335,7 +335,7 @@ class Collector:
 
     def _provider(self, job: BatchJob) -> BatchProvider:
         if job.endpoint not in self._providers:
-            self._providers[job.endpoint] = BatchProvider(job.endpoint, self._settings.endpoints[job.endpoint])
+            self._providers[job.endpoint] = provider_of(job.endpoint, self._settings.endpoints[job.endpoint])
         return self._providers[job.endpoint]
 
     @contextlib.contextmanager
@@ -434,5 +434,5 @@ def _is_old(job: BatchJob, remote: RemoteBatch) -> bool:
 
 
 def _said(remote: RemoteBatch) -> str:
-    errors = "; ".join(f"{code}: {message}" for code, message in remote.errors[:3])
+    errors = "; ".join(": ".join(filter(None, (code, message))) for code, message in remote.errors[:3])
     return f"{remote.state} ({errors})" if errors else remote.state

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ai_assets.inference.records import RequestKind
+from ai_assets.inference.settings import BatchSettings
 
 MOST_LINE_BYTES = 64_000_000
 """A longer line of results is no answer to anything that was asked."""
@@ -21,9 +22,11 @@ def url_of(prefix: str, kind: RequestKind) -> str:
     return prefix + _PATHS[kind]
 
 
-def head_of(url: str) -> bytes:
+def head_of(batch: BatchSettings, kind: RequestKind) -> bytes:
     """What follows the key of every line."""
-    return b'","method":"POST","url":' + json.dumps(url).encode("ascii") + b',"body":'
+    if batch.wire == "together":
+        return b'","body":'
+    return b'","method":"POST","url":' + json.dumps(url_of(batch.prefix, kind)).encode("ascii") + b',"body":'
 
 
 def request_line(key: str, head: bytes, body: bytes) -> bytes:
@@ -102,7 +105,10 @@ def _result(number: int, line: bytes) -> LineResult | LineProblem:
     response, error = found.get("response"), found.get("error")
     if isinstance(error, dict) and error.get("code") is not None:
         return LineResult(key=key, error=str(error["code"])[:100], message=str(error.get("message") or "")[:300])
-    if not isinstance(response, dict) or not isinstance(status := response.get("status_code"), int):
+    if not isinstance(response, dict):
+        return LineProblem(number=number, found="no result")
+    status = response.get("status_code", 200 if isinstance(response.get("body"), dict) else None)
+    if not isinstance(status, int):
         return LineProblem(number=number, found="no result")
     request_id = response.get("request_id")
     body = _compact(response.get("body"))

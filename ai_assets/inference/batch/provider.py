@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +63,8 @@ class RemoteBatch:
     failed: int
     is_counted: bool
     """Whether it says how many are completed and failed."""
+    share: float | None = None
+    """Of its lines that are done, where it says that instead."""
     output_file: str | None
     error_file: str | None
     metadata: Mapping[str, str]
@@ -83,12 +85,17 @@ class RemoteBatch:
             return None
         return max((self.ended_at - self.cancelling_at).total_seconds(), 0.0)
 
+    def done_of(self, lines: int) -> int:
+        return self.completed + self.failed if self.is_counted or self.share is None else int(lines * self.share)
+
     @property
     def is_final(self) -> bool:
         return self.state in FINAL
 
 
 class BatchProvider:
+    """As OpenAI, Azure and Groq have it. `provider_of` makes the one that an endpoint speaks."""
+
     def __init__(self, name: str, endpoint: Endpoint, *, timeout_s: float = TIMEOUT_S) -> None:
         import openai
 
@@ -118,7 +125,7 @@ class BatchProvider:
     def upload(self, name: str, path: Path) -> RemoteFile:
         with path.open("rb") as content, self._asking():
             found = self._transfers.files.create(file=(name, content), purpose="batch")
-            return _read_file(found)
+            return read_file(found)
 
     def find_file(self, name: str) -> RemoteFile | None:
         """The oldest of that name, which is a digest of what it holds."""
@@ -127,12 +134,12 @@ class BatchProvider:
             for page in _pages(self._client.files.list(purpose="batch", order="desc", limit=PAGE)):
                 for each in page:
                     if each.filename == name:
-                        last = _read_file(each)
+                        last = read_file(each)
         return last
 
     def file(self, file_id: str) -> RemoteFile:
         with self._asking():
-            return _read_file(self._client.files.retrieve(file_id))
+            return read_file(self._client.files.retrieve(file_id))
 
     def create(self, file_id: str, url: str, metadata: Mapping[str, str]) -> RemoteBatch:
         with self._asking():
@@ -140,7 +147,7 @@ class BatchProvider:
             made = self._client.batches.create(
                 input_file_id=file_id, endpoint=endpoint, completion_window=WINDOW, metadata=dict(metadata)
             )
-            return _read(made)
+            return read_batch(made)
 
     def batches(self, since: datetime.datetime | None) -> list[RemoteBatch]:
         """All that were created since then, and some from before, the oldest first. Every page is read, up to one that
@@ -148,17 +155,17 @@ class BatchProvider:
         found: list[RemoteBatch] = []
         with self._asking():
             for page in _pages(self._client.batches.list(limit=PAGE)):
-                read = [_read(each) for each in page]
+                read = [read_batch(each) for each in page]
                 found += read
                 newest, oldest = read[0].created_at, read[-1].created_at
                 if since is not None and oldest < newest < since:
                     break
         found.reverse()  # of those of one second, too, the oldest is first
-        return sorted(found, key=lambda batch: batch.created_at)
+        return oldest_first(found)
 
     def look(self, batch_id: str) -> RemoteBatch:
         with self._asking():
-            return _read(self._client.batches.retrieve(batch_id))
+            return read_batch(self._client.batches.retrieve(batch_id))
 
     def cancel(self, batch_id: str) -> None:
         with self._asking():
@@ -195,6 +202,14 @@ class BatchProvider:
 
     def _clean(self, text: str) -> str:
         return without(text, [self._key])[:MESSAGE_CHARACTERS]
+
+
+def provider_of(name: str, endpoint: Endpoint, *, timeout_s: float = TIMEOUT_S) -> BatchProvider:
+    if endpoint.batch is not None and endpoint.batch.wire == "together":
+        from ai_assets.inference.batch.together import TogetherProvider
+
+        return TogetherProvider(name, endpoint, timeout_s=timeout_s)
+    return BatchProvider(name, endpoint, timeout_s=timeout_s)
 
 
 def _reason(error: openai.APIConnectionError) -> str:
@@ -253,21 +268,26 @@ def _within(stream: Any, seconds: float) -> Any:
     return Limited()
 
 
+def oldest_first(batches: Iterable[RemoteBatch]) -> list[RemoteBatch]:
+    return sorted(batches, key=lambda batch: batch.created_at)
+
+
 def _can_have_been_sent(error: openai.APIConnectionError) -> bool:
     """A connection that was never made has carried nothing."""
     return type(error.__cause__).__name__ not in ("ConnectError", "ConnectTimeout", "PoolTimeout")
 
 
-def _read_file(file: Any) -> RemoteFile:
+def read_file(file: Any) -> RemoteFile:
     size = file.bytes if isinstance(file.bytes, int) else None
     return RemoteFile(file_id=_said(file, "id"), bytes=size, created_at=_moment(getattr(file, "created_at", None)))
 
 
-def _read(batch: Any) -> RemoteBatch:
+def read_batch(batch: Any) -> RemoteBatch:
     errors, created_at = batch.errors, _moment(batch.created_at)
     completed, failed = (_count(batch.request_counts, name) for name in ("completed", "failed"))
     state = _said(batch, "status").lower()
     file_id = getattr(batch, "input_file_id", None)
+    ended_at = _moment(getattr(batch, f"{state}_at", None)) or _moment(getattr(batch, "completed_at", None))
     return RemoteBatch(
         batch_id=_said(batch, "id"),
         file_id=file_id if isinstance(file_id, str) else "",
@@ -277,11 +297,15 @@ def _read(batch: Any) -> RemoteBatch:
         completed=completed or 0,
         failed=failed or 0,
         is_counted=completed is not None and failed is not None,
+        share=_share(getattr(batch, "progress", None)),
         output_file=batch.output_file_id or None,
         error_file=batch.error_file_id or None,
         metadata={str(name): str(value) for name, value in (batch.metadata or {}).items()},
-        errors=tuple((str(each.code or ""), str(each.message or "")) for each in getattr(errors, "data", None) or ()),
-        ended_at=_moment(getattr(batch, f"{state}_at", None)) if created_at is not None and state in FINAL else None,
+        errors=(
+            *((str(each.code or ""), str(each.message or "")) for each in getattr(errors, "data", None) or ()),
+            *([("", error)] if isinstance(error := getattr(batch, "error", None), str) and error else ()),
+        ),
+        ended_at=ended_at if created_at is not None and state in FINAL else None,
         cancelling_at=_moment(getattr(batch, "cancelling_at", None)),
     )
 
@@ -291,5 +315,13 @@ def _count(counts: Any, name: str) -> int | None:
     return found if isinstance(found, int) and 0 <= found < MOST_COUNTED else None
 
 
-def _moment(seconds: Any) -> datetime.datetime | None:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC) if isinstance(seconds, int | float) else None
+def _share(percent: Any) -> float | None:
+    return percent / 100 if isinstance(percent, int | float) and 0 <= percent <= 100 else None
+
+
+def _moment(said: Any) -> datetime.datetime | None:
+    """Seconds since 1970, or a date with its time."""
+    if isinstance(said, str) and said:
+        found = datetime.datetime.fromisoformat(said)
+        return found if found.tzinfo is not None else found.replace(tzinfo=datetime.UTC)
+    return datetime.datetime.fromtimestamp(said, datetime.UTC) if isinstance(said, int | float) else None
