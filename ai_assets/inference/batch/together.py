@@ -22,7 +22,6 @@ from ai_assets.inference.batch.provider import (
 )
 
 PURPOSE = "batch-api"
-_FORM: Mapping[str, Any] = {"headers": {"Content-Type": "multipart/form-data"}}
 
 
 class TogetherProvider(BatchProvider):
@@ -37,8 +36,9 @@ class TogetherProvider(BatchProvider):
         with path.open("rb") as content, self._asking():
             try:
                 stored = self._transfers.post(
-                    "/files/upload", cast_to=object, body=asked, files=[("file", (name, content))], options=_FORM
-                )
+                    "/files/upload", cast_to=object, body=asked, files=[("file", (name, content))],
+                    options={"headers": {"Content-Type": "multipart/form-data"}},
+                )  # fmt: skip
             except openai.ConflictError as error:  # the same bytes are there already
                 stored = self._get(f"/files/{_known_file(error)}")
             return _file(stored)
