@@ -276,7 +276,7 @@ def test_a_batch_that_fails_as_a_whole_is_not_made_again_by_itself(
 ) -> None:
     provider.configure(batch_seconds=0.1)
     with monkeypatch.context() as patch:  # lines that the provider finds wrong only when it reads the file
-        patch.setattr("ai_assets.inference.batch.asking.url_of", lambda _prefix, _kind: "/v1/other")
+        patch.setattr("ai_assets.inference.batch.lines.url_of", lambda _prefix, _kind: "/v1/other")
         desk.ask(questions(3))
         desk.ask(questions(3), OTHER)
     desk.until_ended()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from test_batches import Desk, kinds
 
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.inference.batch.collecting import Collector
-from ai_assets.inference.batch.provider import provider_of
+from ai_assets.inference.batch.provider import provider_of, read_file
 from ai_assets.inference.errors import BatchUndeclared
 from ai_assets.inference.settings import Endpoint, InferenceSettings
 
@@ -173,3 +174,18 @@ def test_a_collection_that_embeds_by_batch_where_there_is_none_is_refused_when_i
     (project.root / "inference.yaml").write_text(yaml.safe_dump({"endpoints": {"mini": endpoint}}))
     with pytest.raises(CollectionInvalid, match=r"embedding\.tier: Route 'mini' is asked by batch"):
         project.declare(embedding={"route": "mini", "dimensions": 256, "tier": "batch"})
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ("2026-01-15T14:30:00.123456789Z", "2026-01-15T14:30:00.123456+00:00"),
+        ("2026-01-15T14:30:00", "2026-01-15T14:30:00+00:00"),
+        (1768487400, "2026-01-15T14:30:00+00:00"),
+        ("yesterday", None),
+        ("", None),
+    ],
+)
+def test_a_moment_is_seconds_or_a_date_and_nothing_else(said: object, read: str | None) -> None:
+    found = read_file(SimpleNamespace(id="file", bytes=3, created_at=said)).created_at
+    assert (None if found is None else found.isoformat()) == read

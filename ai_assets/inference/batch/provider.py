@@ -320,8 +320,11 @@ def _share(percent: Any) -> float | None:
 
 
 def _moment(said: Any) -> datetime.datetime | None:
-    """Seconds since 1970, or a date with its time."""
-    if isinstance(said, str) and said:
-        found = datetime.datetime.fromisoformat(said)
+    """Seconds since 1970, or a date with its time; what is neither says nothing."""
+    if isinstance(said, str):
+        try:
+            found = datetime.datetime.fromisoformat(said)
+        except ValueError:
+            return None
         return found if found.tzinfo is not None else found.replace(tzinfo=datetime.UTC)
     return datetime.datetime.fromtimestamp(said, datetime.UTC) if isinstance(said, int | float) else None
