@@ -158,6 +158,14 @@ def answered(key: str) -> str:
     return json.dumps({"custom_id": key, "response": {"status_code": 200, "body": body}, "error": None})
 
 
+def embedded(key: str, vector: list[float]) -> str:
+    body = {
+        "object": "list", "model": "small", "data": [{"object": "embedding", "index": 0, "embedding": vector}],
+        "usage": {"prompt_tokens": 9, "total_tokens": 9},
+    }  # fmt: skip
+    return json.dumps({"custom_id": key, "response": {"status_code": 200, "body": body}, "error": None})
+
+
 def refused(key: str) -> str:
     return json.dumps({"custom_id": key, "response": {"status_code": 400, "body": said("bad request")}, "error": None})
 

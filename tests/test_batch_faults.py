@@ -2,13 +2,14 @@
 
 import datetime
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from engines import CALLER, attempts, check_books, one, questions, states
-from odd_batch_api import Answer, OddBatchApi, answered, not_run, refused, said
+from engines import CALLER, attempts, check_books, one, questions, states, to_embed
+from odd_batch_api import Answer, OddBatchApi, answered, embedded, not_run, refused, said
 
 from ai_assets.inference import history
 from ai_assets.inference.batch import collecting, jobs
@@ -16,7 +17,9 @@ from ai_assets.inference.batch.asking import BatchAsker
 from ai_assets.inference.batch.collecting import Collected, Collector
 from ai_assets.inference.batch.errors import BatchBusy, BatchEndpointGone, BatchRefused, ProviderSilent
 from ai_assets.inference.batch.jobs import BatchJob
+from ai_assets.inference.batch.pending import Pending
 from ai_assets.inference.batch.provider import BatchProvider
+from ai_assets.inference.records import Unanswered
 from ai_assets.inference.resolving import Resolution, StillInBatch, resolve
 from ai_assets.inference.settings import InferenceSettings
 from ai_assets.storage.leases import Lease
@@ -423,3 +426,38 @@ def test_a_batch_that_had_ended_at_its_provider_is_said_not_to_be_stopped(
         assert "was not stopped yet" in collector.cancel(job, "ada")
     collect(settings, state)
     assert states(state.url) == {"settled": 4}
+
+
+# Vectors that are none
+
+
+@pytest.mark.parametrize(
+    ("vector", "says"), [([math.nan, 0.8], "not finite"), ([0.6, 0.8, 0.0], "has 3 numbers")], ids=["nan", "length"]
+)
+def test_a_vector_that_is_none_is_no_answer_and_the_next_run_asks_for_it_in_another_batch(
+    api: OddBatchApi, settings: InferenceSettings, state: StateStore, vector: list[float], says: str
+) -> None:
+    texts = [to_embed(number, vector_length=2) for number in range(3)]
+
+    def asked() -> list[Any]:
+        with BatchAsker(settings, state) as asker:
+            found = list(asker.map(texts, CALLER))
+            asker.submit()
+            return found
+
+    def ended_with(vector: list[float]) -> None:
+        api.finish(output="\n".join(embedded(key, vector) for key in api.keys(api.batches[-1])))
+        assert collect(settings, state).open == []
+
+    assert [type(each) for each in asked()] == [Pending] * 3
+    ended_with(vector)
+    for each in asked():
+        assert isinstance(each, Unanswered)
+        assert each.error == "invalid_output"
+        assert says in each.message
+    assert len(api.batches) == 1
+    assert [type(each) for each in asked()] == [Pending] * 3
+    ended_with([0.6, 0.8])
+    assert [each.vector for each in asked()] == [pytest.approx((0.6, 0.8))] * 3
+    assert len(api.batches) == 2
+    check_books(state)

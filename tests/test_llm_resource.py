@@ -23,6 +23,8 @@ import pytest
 import sqlalchemy as sa
 import yaml
 from conftest import REPOSITORY, Project
+from engines import declare
+from http_servers import scripted
 from provider import Provider
 from pydantic import BaseModel, Field, model_validator
 
@@ -477,3 +479,14 @@ def test_vectors_are_paid_once(project: Project, provider: Provider) -> None:
     assert count(project, "calls") == 2
     with pytest.raises(TypeError, match="write \\[text\\]"):
         llm.embed("the pump")
+
+
+def test_a_vector_of_another_length_than_was_asked_for_is_no_answer(project: Project) -> None:
+    def vector(_body: dict[str, Any]) -> dict[str, Any]:
+        data = [{"index": 0, "embedding": [0.6, 0.8, 0.0]}]
+        return {"data": data, "model": "small", "usage": {"prompt_tokens": 4}}
+
+    with scripted(embeddings=vector) as server:
+        declare(project.root, server.url)
+        with pytest.raises(NoAnswer, match="its vector has 3 numbers, and 2 are declared"):
+            LLMResource().embed(["the pump"], dimensions=2)

@@ -180,7 +180,10 @@ class LLMResource(dg.ConfigurableResource["LLMResource"]):
         if isinstance(texts, str):
             raise TypeError("embed takes several texts: write [text]")
         requests = [
-            Request(text=text, dimensions=dimensions, route=route, kind="embed", priority=priority) for text in texts
+            Request(
+                text=text, dimensions=dimensions, vector_length=dimensions, route=route, kind="embed", priority=priority
+            )
+            for text in texts
         ]
         return [answered(result).vector for result in self.map(requests, **who)]
 
