@@ -342,7 +342,7 @@ def test_another_batch_api_than_the_declared_one_is_named(there: str, declared: 
     provider.configure(batch_wire=there)
     found = trial(None, provider.url, batch={"price_share": 0.5, "wire": declared})
     assert found.batches is False
-    assert f"they can with `wire: {there}` under `batch`" in found.notes[-1]
+    assert f"With `wire: {there}` under `batch` they can be listed." in found.notes[-1]
     assert trial(None, provider.url, batch={"price_share": 0.5, "wire": there}).batches is True
 
 

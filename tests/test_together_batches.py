@@ -53,6 +53,7 @@ def test_calls_travel_there_and_are_answered_at_the_price_of_a_line(desk: Desk, 
     (job,) = desk.until_ended()
     assert (job.provider_state, job.lines, job.provider_done) == ("completed", 20, 20)
     assert job.turnaround_s is not None
+    assert job.expires_at is not None
     assert kinds(desk.ask(asked)) == ["Answer"] * 20
     (balance,) = check_books(desk.state).values()
     stats = provider.stats()

@@ -206,10 +206,11 @@ def _batched(found: Trial, endpoint: Endpoint, timeout_s: float) -> Trial:
     assert endpoint.batch is not None
     wire: BatchWire = "openai" if endpoint.batch.wire == "together" else "together"
     other = endpoint.model_copy(update={"batch": endpoint.batch.model_copy(update={"wire": wire})})
-    said = f"It declares `batch`, and its batches cannot be listed ({_short(problem)})"
+    said = f"It declares `batch`, and its batches cannot be listed ({_short(problem)}): stages of `tier: batch` would "
+    said += "fail there."
     if _no_batches(found.endpoint, other, timeout_s) is None:
-        said = f"{said}; they can with `wire: {wire}` under `batch`. As it is"
-    return replace(found, batches=False, notes=(*found.notes, f"{said}: stages of `tier: batch` would fail there."))
+        said += f" With `wire: {wire}` under `batch` they can be listed."
+    return replace(found, batches=False, notes=(*found.notes, said))
 
 
 def _no_batches(name: str, endpoint: Endpoint, timeout_s: float) -> str | None:

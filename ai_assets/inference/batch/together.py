@@ -91,7 +91,8 @@ def _file(found: object) -> RemoteFile:
 def _batch(found: object) -> RemoteBatch:
     from openai.types import Batch
 
-    return read_batch(Batch.construct(**_fields(found)))
+    fields = _fields(found)
+    return read_batch(Batch.construct(**{**fields, "expires_at": fields.get("job_deadline")}))
 
 
 def _fields(found: object) -> dict[str, Any]:
