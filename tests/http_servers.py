@@ -10,7 +10,16 @@ from typing import Any
 
 
 class QuietHandler(BaseHTTPRequestHandler):
-    """Reads a request and answers it, and says nothing of it on the terminal."""
+    """Answers GET and POST alike, by `answer` of a subclass, and says nothing of it on the terminal."""
+
+    def answer(self) -> None:
+        raise NotImplementedError
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def do_POST(self) -> None:
+        self.answer()
 
     def given(self) -> bytes:
         return self.rfile.read(int(self.headers.get("content-length") or 0))
@@ -54,9 +63,9 @@ def scripted(**says: Callable[[dict[str, Any]], Any]) -> Iterator[Scripted]:
     """What a function gives is the answer; a tuple is status, headers and answer. What is not said is 404."""
     found = Scripted(says)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            body = self.given()
             found.asked.append(self.path)
             says = found.says.get(self.path.rpartition("/")[2])
             given = (404, {}, "nothing is here") if says is None else says(json.loads(body) if body else {})
@@ -67,15 +76,6 @@ def scripted(**says: Callable[[dict[str, Any]], Any]) -> Iterator[Scripted]:
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(raw)
-
-        def do_GET(self) -> None:
-            self.answer()
-
-        def do_POST(self) -> None:
-            self.answer()
-
-        def log_message(self, *_: object) -> None:
-            pass
 
     with serving(Handler) as url:
         found.url = url

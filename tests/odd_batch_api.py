@@ -50,8 +50,6 @@ class OddBatchApi:
                     return
                 self.say(status, found if isinstance(found, bytes) else json.dumps(found).encode())
 
-            do_GET = do_POST = answer  # noqa: N815
-
         with serving(Handler) as address:
             self.url = f"{address}/v1"
             yield self

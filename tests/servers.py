@@ -30,11 +30,17 @@ INSTALL_S, START_S, STOP_S = 900, 600, 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Server:
-    """What is installed, and how it is started on `{port}`; `{folder}` is that of all environments."""
+class Packages:
+    """What is installed into an environment of its own."""
 
     name: str
     packages: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server(Packages):
+    """How it is started on `{port}`; `{folder}` is that of all environments."""
+
     command: Sequence[str]
     """The first part is a program of the environment."""
     ready: str
@@ -93,8 +99,8 @@ if __name__ == "__main__":
     },
 )
 
-TOGETHER = Server(name="together", packages=["together==3.1.1"], command=["python"], ready="")
-"""No server, but the client of one: what it understands is what the rehearsal provider has to say."""
+TOGETHER = Packages(name="together", packages=["together==3.1.1"])
+"""A client: what it understands is what the rehearsal provider has to say."""
 
 
 @contextmanager
@@ -122,8 +128,8 @@ def serving(server: Server, files: Mapping[str, str] | None = None) -> Iterator[
         _end(process)
 
 
-def installed(server: Server) -> Path:
-    """The environment of a server, made when it is not there. Two test processes do not make it twice."""
+def installed(server: Packages) -> Path:
+    """Its environment, made when it is not there. Two test processes do not make it twice."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     environment, done = FOLDER / server.name, FOLDER / f"{server.name}.installed"
     wanted = "\n".join(server.packages)

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import yaml
 from conftest import Project
-from engines import attempts, check_books, one, question, questions, rows, states, to_embed
+from engines import attempts, check_books, question, questions, rows, states, to_embed
 from http_servers import QuietHandler, serving
 from provider import Provider
-from test_batches import Desk, kinds
+from test_batches import Desk, declared, kinds
 
 from ai_assets.collection.errors import CollectionInvalid
 from ai_assets.inference.batch.collecting import Collector
 from ai_assets.inference.batch.provider import provider_of, read_file
 from ai_assets.inference.errors import BatchUndeclared
-from ai_assets.inference.settings import Endpoint, InferenceSettings
+from ai_assets.inference.settings import Endpoint
 
 BATCH = {"price_share": 0.5, "wire": "together"}
 
@@ -35,14 +35,9 @@ def provider(running: Provider) -> Provider:
     return running
 
 
-def declared(url: str) -> InferenceSettings:
-    found = one(url, batch=BATCH).model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    return InferenceSettings.model_validate({**found, "budgets": [{"name": "all", "limit_usd": 100}]})
-
-
 @pytest.fixture
 def desk(each_url: str, provider: Provider) -> Iterator[Desk]:
-    found = Desk(each_url, declared(provider.url))
+    found = Desk(each_url, declared(provider, BATCH))
     yield found
     found.state.close()
 
@@ -148,8 +143,6 @@ def test_a_file_that_is_there_already_is_used(tmp_path: Any) -> None:
                 self.say(409, json.dumps({"file_id": "file-7"}).encode())
             else:
                 self.say(200 if self.path == "/v1/files/file-7" else 404, json.dumps(file).encode())
-
-        do_GET = do_POST = answer  # noqa: N815
 
     (tmp_path / "a.jsonl").write_text("{}\n")
     with serving(Handler) as url:

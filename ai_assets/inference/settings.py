@@ -149,9 +149,6 @@ class BatchSettings(Strict):
     def most_bytes(self) -> int:
         return int(self.max_mb * 1_000_000 * BATCH_FILL)
 
-    def takes(self, kind: RequestKind) -> bool:
-        return self.wire == "openai" or kind == "chat"
-
 
 class Endpoint(Strict):
     """A model at a provider."""
@@ -266,7 +263,7 @@ class Endpoint(Strict):
             yield wrong(problem, "tier")
 
     def has_batches_of(self, kind: RequestKind) -> bool:
-        return self.batch is not None and self.batch.takes(kind)
+        return self.batch is not None and (kind == "chat" or self.batch.wire == "openai")
 
     def unpriced(self, tier: str) -> str | None:
         """Why calls cannot be asked of it at this tier: what they cost is not known."""

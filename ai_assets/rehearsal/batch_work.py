@@ -134,7 +134,9 @@ class BatchWork:
         batch, seconds = self._batch, self._session.behaviour.batch_seconds
         began = self._session.now()
         await self._pause_until(began + seconds * _VALIDATION_SHARE)
-        lines, batch.errors = read_lines(self._content, None if self._is_togethers else batch.endpoint)
+        lines, batch.errors = read_lines(
+            self._content, None if self._session.behaviour.is_togethers else batch.endpoint
+        )
         if batch.errors:
             batch.enter("failed", self._session.now())
             return
@@ -166,10 +168,6 @@ class BatchWork:
         self._write()
         ended = "cancelled" if batch.cancelled.is_set() else "expired" if self._expired else "completed"
         batch.enter(ended, self._session.now())
-
-    @property
-    def _is_togethers(self) -> bool:
-        return self._session.behaviour.batch_wire == "together"
 
     def _tokens(self, line: BatchLine) -> int:
         try:
@@ -235,13 +233,13 @@ class BatchWork:
         self._billed.append(call.digest)
         body = json.loads(said)
         self._answers.append(
-            _written(together.result(line.custom_id, body)) if self._is_togethers
+            _written(together.result(line.custom_id, body)) if self._session.behaviour.is_togethers
             else _line(line, {"status_code": 200, "request_id": _request_id(line), "body": body})
         )  # fmt: skip
 
     def _fail(self, line: BatchLine, refused: Refusal) -> None:
         self._batch.failed += 1
-        if self._is_togethers:
+        if self._session.behaviour.is_togethers:
             error: Any = refused.body["error"]
             self._errors.append(_written(together.failure(line.custom_id, error)))
             return
@@ -253,7 +251,7 @@ class BatchWork:
         self._leave(line, "batch_expired", "This request could not be executed before the completion window expired.")
 
     def _leave(self, line: BatchLine, code: str, message: str) -> None:
-        if self._is_togethers:
+        if self._session.behaviour.is_togethers:
             return  # nothing is said of it
         self._batch.failed += 1
         self._errors.append(_line(line, None, {"code": code, "message": message}))

@@ -65,7 +65,9 @@ class BatchDesk:
 
     async def _done(self, request: web.BaseRequest) -> web.StreamResponse:
         match (request.method, request.path.removeprefix("/v1/").split("/")):
-            case "POST", ["files", *rest] if rest == (["upload"] if self._is_togethers else []):
+            case "POST", ["files"] if not self._session.behaviour.is_togethers:
+                return await self._upload(request)
+            case "POST", ["files", "upload"] if self._session.behaviour.is_togethers:
                 return await self._upload(request)
             case "GET", ["files"]:
                 return self._list_files(request)
@@ -84,17 +86,13 @@ class BatchDesk:
             case _:
                 raise unknown_url(request)
 
-    @property
-    def _is_togethers(self) -> bool:
-        return self._session.behaviour.batch_wire == "together"
-
     def _shown(self, batch: Batch) -> dict[str, Any]:
-        if self._is_togethers:
+        if self._session.behaviour.is_togethers:
             return together.batch_shown(batch, input_bytes=len(self._file(batch.input_file_id).content))
         return batch.shown()
 
     def _file_shown(self, stored: StoredFile) -> dict[str, Any]:
-        return together.file_shown(stored) if self._is_togethers else stored.shown()
+        return together.file_shown(stored) if self._session.behaviour.is_togethers else stored.shown()
 
     def _file(self, id_: str) -> StoredFile:
         if id_ not in self._files:
@@ -114,10 +112,10 @@ class BatchDesk:
         uploaded, purpose = form.get("file"), form.get("purpose")
         if not isinstance(uploaded, web.FileField):
             raise Refusal(400, "'file' is a required property", param="file")
-        wanted = together.PURPOSE if self._is_togethers else "batch"
+        wanted = together.PURPOSE if self._session.behaviour.is_togethers else "batch"
         if purpose != wanted:
             raise Refusal(400, f"{purpose!r} is not one of ['{wanted}'] - 'purpose'", param="purpose")
-        name = form.get("file_name") if self._is_togethers else uploaded.filename
+        name = form.get("file_name") if self._session.behaviour.is_togethers else uploaded.filename
         if not isinstance(name, str):
             raise Refusal(400, "'file_name' is a required property", param="file_name")
         stored = self._store(name, uploaded.file.read(), wanted)
@@ -154,8 +152,8 @@ class BatchDesk:
         declared = await json_body(request, self._session.behaviour)
         if not isinstance(declared, dict):
             raise Refusal(400, "Invalid request: the body is no JSON object.")
-        endpoints = (CHAT,) if self._is_togethers else (CHAT, EMBEDDINGS)
-        declared = {**({"completion_window": "24h"} if self._is_togethers else {}), **declared}
+        endpoints = (CHAT,) if self._session.behaviour.is_togethers else (CHAT, EMBEDDINGS)
+        declared = {**({"completion_window": "24h"} if self._session.behaviour.is_togethers else {}), **declared}
         for name in ("input_file_id", "endpoint", "completion_window"):
             if not isinstance(declared.get(name), str):
                 message = f"Missing required parameter: '{name}'."
@@ -181,7 +179,7 @@ class BatchDesk:
         self._working.add(task)
         task.add_done_callback(self._working.discard)
         shown = self._shown(batch)
-        return json_response({"job": shown, "warning": ""} if self._is_togethers else shown)
+        return json_response({"job": shown, "warning": ""} if self._session.behaviour.is_togethers else shown)
 
     def forget(self) -> None:
         """All files and batches, those that are being worked on included."""
@@ -195,10 +193,10 @@ class BatchDesk:
 
     def _list(self, request: web.BaseRequest) -> web.StreamResponse:
         found = [self._shown(batch) for batch in reversed(self._batches.values())]
-        return json_response(found) if self._is_togethers else _page(request, found)
+        return json_response(found) if self._session.behaviour.is_togethers else _page(request, found)
 
     def _list_files(self, request: web.BaseRequest) -> web.StreamResponse:
-        if self._is_togethers:
+        if self._session.behaviour.is_togethers:
             return json_response({"data": [self._file_shown(each) for each in self._files.values()]})
         purpose, newest_first = request.query.get("purpose"), request.query.get("order", "desc") == "desc"
         found = [each.shown() for each in self._files.values() if purpose in (None, each.purpose)]

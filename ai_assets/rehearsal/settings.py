@@ -123,6 +123,10 @@ class Behaviour(BaseModel):
     """What classification models of both know."""
 
     @property
+    def is_togethers(self) -> bool:
+        return self.batch_wire == "together"
+
+    @property
     def max_body_bytes(self) -> int:
         return int(self.max_body_mb * 1_000_000)
 

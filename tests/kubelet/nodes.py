@@ -46,7 +46,7 @@ class PodRun:
     """Of its container; None where none was started."""
     told_to_end: bool = False
     got_sigterm: threading.Event = field(default_factory=threading.Event)
-    """Its container was sent SIGTERM: on a slow machine seconds after it is told to end."""
+    """Set once its container has been sent SIGTERM, which may be seconds after `told_to_end`."""
     why: str | None = None
     """The reason in its status, if a node ended it: Preempting, Evicted."""
 

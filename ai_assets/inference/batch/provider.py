@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,7 +160,6 @@ class BatchProvider:
                 newest, oldest = read[0].created_at, read[-1].created_at
                 if since is not None and oldest < newest < since:
                     break
-        found.reverse()  # of those of one second, too, the oldest is first
         return oldest_first(found)
 
     def look(self, batch_id: str) -> RemoteBatch:
@@ -268,8 +267,12 @@ def _within(stream: Any, seconds: float) -> Any:
     return Limited()
 
 
-def oldest_first(batches: Iterable[RemoteBatch]) -> list[RemoteBatch]:
-    return sorted(batches, key=lambda batch: batch.created_at)
+def oldest_first(listed: Sequence[RemoteBatch]) -> list[RemoteBatch]:
+    """Of those of one second, too: lists begin with the newest."""
+    found = [*listed]
+    found.reverse()
+    found.sort(key=lambda batch: batch.created_at)
+    return found
 
 
 def _can_have_been_sent(error: openai.APIConnectionError) -> bool:
@@ -287,7 +290,6 @@ def read_batch(batch: Any) -> RemoteBatch:
     completed, failed = (_count(batch.request_counts, name) for name in ("completed", "failed"))
     state = _said(batch, "status").lower()
     file_id = getattr(batch, "input_file_id", None)
-    ended_at = _moment(getattr(batch, f"{state}_at", None)) or _moment(getattr(batch, "completed_at", None))
     return RemoteBatch(
         batch_id=_said(batch, "id"),
         file_id=file_id if isinstance(file_id, str) else "",
@@ -297,15 +299,11 @@ def read_batch(batch: Any) -> RemoteBatch:
         completed=completed or 0,
         failed=failed or 0,
         is_counted=completed is not None and failed is not None,
-        share=_share(getattr(batch, "progress", None)),
         output_file=batch.output_file_id or None,
         error_file=batch.error_file_id or None,
         metadata={str(name): str(value) for name, value in (batch.metadata or {}).items()},
-        errors=(
-            *((str(each.code or ""), str(each.message or "")) for each in getattr(errors, "data", None) or ()),
-            *([("", error)] if isinstance(error := getattr(batch, "error", None), str) and error else ()),
-        ),
-        ended_at=ended_at if created_at is not None and state in FINAL else None,
+        errors=tuple((str(each.code or ""), str(each.message or "")) for each in getattr(errors, "data", None) or ()),
+        ended_at=_moment(getattr(batch, f"{state}_at", None)) if created_at is not None and state in FINAL else None,
         cancelling_at=_moment(getattr(batch, "cancelling_at", None)),
     )
 
@@ -313,10 +311,6 @@ def read_batch(batch: Any) -> RemoteBatch:
 def _count(counts: Any, name: str) -> int | None:
     found = getattr(counts, name, None)
     return found if isinstance(found, int) and 0 <= found < MOST_COUNTED else None
-
-
-def _share(percent: Any) -> float | None:
-    return percent / 100 if isinstance(percent, int | float) and 0 <= percent <= 100 else None
 
 
 def _moment(said: Any) -> datetime.datetime | None:

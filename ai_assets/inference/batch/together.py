@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ai_assets.inference.batch.provider import (
     WINDOW,
@@ -61,6 +63,10 @@ class TogetherProvider(BatchProvider):
         with self._asking():
             return oldest_first([_batch(each) for each in _rows(self._get("/batches"))])
 
+    def look(self, batch_id: str) -> RemoteBatch:
+        with self._asking():
+            return _batch(self._get(f"/batches/{quote(batch_id, safe='')}"))
+
     def _get(self, path: str) -> object:
         found: object = self._client.get(path, cast_to=object)
         return found
@@ -91,8 +97,16 @@ def _file(found: object) -> RemoteFile:
 def _batch(found: object) -> RemoteBatch:
     from openai.types import Batch
 
-    fields = _fields(found)
-    return read_batch(Batch.construct(**{**fields, "expires_at": fields.get("job_deadline")}))
+    said = _fields(found)
+    error, done = said.get("error"), said.get("progress")
+    as_openai = {
+        f"{str(said.get('status')).lower()}_at": said.get("completed_at"),  # whichever its end was
+        **said,
+        "expires_at": said.get("job_deadline"),
+        "errors": {"data": [{"message": error}]} if isinstance(error, str) and error else None,
+    }
+    share = done / 100 if isinstance(done, int | float) and 0 <= done <= 100 else None
+    return replace(read_batch(Batch.construct(**as_openai)), share=share)
 
 
 def _fields(found: object) -> dict[str, Any]:
