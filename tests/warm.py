@@ -209,6 +209,7 @@ def become(asked: Mapping[str, Any], program: str) -> None:
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
+    sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))  # an interpreter reads it at its start
     sys.argv = [str(Path(sys.executable).parent / program), *asked["arguments"]]
 
 
